@@ -1,0 +1,28 @@
+//! The vocabulary of fulltape: what a trade is, how it is named, numbered and placed.
+//!
+//! Pure: no I/O, no clock, no randomness. Time and seeds arrive as arguments.
+//!
+//! In the order in which a trade meets them: [`frame`] (what the exchange sent), [`trade`]
+//! (what it means), [`ledger`] (whether we have it already), [`record`] (its place in the log),
+//! [`row`] (its place in the tables) and [`lake`] (its place in the archive).
+
+pub mod decimal;
+pub mod frame;
+pub mod id_set;
+pub mod lake;
+pub mod ledger;
+pub mod record;
+pub mod row;
+pub mod symbol;
+pub mod time;
+pub mod topics;
+pub mod trade;
+
+pub use decimal::Decimal;
+pub use id_set::{IdRange, IdSet};
+pub use record::{Headers, Origin, Outgoing, Position, Record, TopicPartition};
+pub use row::{CompletenessRow, DuplicatesRow, GapRow, TradeRow};
+pub use symbol::Symbol;
+pub use time::Timestamp;
+pub use topics::Topic;
+pub use trade::Trade;
