@@ -1,1 +1,29 @@
-//! ingest.
+//! Ingest: from the exchange's frames to the log, every trade once, every gap on record.
+//!
+//! In flow order: [`decode`] tells what a frame is, [`sequence`] asks the ledger whether its trade is
+//! new, [`backfill`] fetches what the stream skipped, [`publish`] appends to the log, and
+//! [`run`](mod@run) is the loop around them. [`rebuild`] makes the ledger from the log itself, at
+//! start and whenever an append may or may not have happened.
+//!
+//! The exchange is the spool: what could not be handed over in time is a gap like any other, and is
+//! fetched again.
+
+pub mod backfill;
+pub mod config;
+pub mod decode;
+pub mod metrics;
+pub mod publish;
+pub mod rebuild;
+pub mod run;
+pub mod sequence;
+
+pub use config::{IngestConfig, Topics};
+pub use run::{IngestPorts, Summary, run};
+
+/// Why ingest ended.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    /// The log or the feed cannot go on.
+    #[error(transparent)]
+    Port(#[from] ports::PortError),
+}

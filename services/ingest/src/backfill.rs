@@ -1,0 +1,162 @@
+//! Side stage: asks the exchange's history for what the stream skipped, one request per symbol at a
+//! time, a few symbols at once.
+//!
+//! ```text
+//!  gap opens ─▶ waiting (grace) ─▶ asked ─▶ page ─┬─▶ all there: done
+//!                  ▲                              ├─▶ more to come: ask on
+//!                  └──── wait ◀───────────────────┴─▶ nothing yet, limited, not available
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use domain::Symbol;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use ports::{History, HistoryError};
+use tokio::time::Instant;
+
+use crate::config::IngestConfig;
+use crate::sequence::Sequencer;
+
+/// How many trades are asked for at once: the most the exchange gives.
+pub const PAGE: usize = 1_000;
+
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// An answer of the history.
+pub struct Page {
+    /// Which symbol was asked for.
+    pub symbol: Symbol,
+    /// From which id on.
+    pub from: u64,
+    /// The trades' events, or why there are none.
+    pub answer: Result<Vec<Bytes>, HistoryError>,
+}
+
+/// Work on the gaps of one symbol.
+struct Job {
+    due: Instant,
+    running: bool,
+    fruitless: u32,
+    last_progress: Instant,
+}
+
+/// Asks the history for missing trades.
+pub struct Backfill {
+    history: Arc<dyn History>,
+    jobs: BTreeMap<Symbol, Job>,
+    running: FuturesUnordered<BoxFuture<'static, Page>>,
+    paused_until: Instant,
+    grace: Duration,
+    patience: Duration,
+    in_flight: usize,
+}
+
+impl Backfill {
+    /// Backfill with nothing to do yet.
+    pub fn new(history: Arc<dyn History>, config: &IngestConfig) -> Self {
+        Self {
+            history,
+            jobs: BTreeMap::new(),
+            running: FuturesUnordered::new(),
+            paused_until: Instant::now(),
+            grace: config.gap_grace(),
+            patience: config.history_patience(),
+            in_flight: config.backfill_in_flight.max(1),
+        }
+    }
+
+    /// Takes up new gaps, drops closed ones, and sends the requests that are due.
+    pub fn advance(&mut self, sequencer: &Sequencer) {
+        let now = Instant::now();
+        for symbol in sequencer.with_open_gaps() {
+            let job = Job { due: now + self.grace, running: false, fruitless: 0, last_progress: now };
+            self.jobs.entry(symbol).or_insert(job);
+        }
+        if now < self.paused_until {
+            return;
+        }
+        let mut closed = Vec::new();
+        for (symbol, job) in &mut self.jobs {
+            let free = self.running.len() < self.in_flight;
+            match sequencer.first_wanted(symbol) {
+                None if !job.running => closed.push(symbol.clone()),
+                Some(ids) if free && !job.running && job.due <= now => {
+                    job.running = true;
+                    self.running.push(ask(Arc::clone(&self.history), symbol.clone(), ids.from));
+                }
+                _ => {}
+            }
+        }
+        closed.iter().for_each(|symbol| drop(self.jobs.remove(symbol)));
+    }
+
+    /// The next answer, or `None` when a request has become due. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Page> {
+        let due = self.next_due();
+        tokio::select! {
+            biased;
+            Some(page) = self.running.next() => {
+                if let Some(job) = self.jobs.get_mut(&page.symbol) {
+                    job.running = false;
+                }
+                Some(page)
+            }
+            () = sleep_until(due) => None,
+        }
+    }
+
+    /// The last page brought something: go on at once.
+    pub fn progress(&mut self, symbol: &Symbol) {
+        if let Some(job) = self.jobs.get_mut(symbol) {
+            job.fruitless = 0;
+            job.last_progress = Instant::now();
+            job.due = job.last_progress;
+        }
+    }
+
+    /// The last page brought nothing: ask again later. False if patience is over.
+    pub fn wait(&mut self, symbol: &Symbol) -> bool {
+        let Some(job) = self.jobs.get_mut(symbol) else { return true };
+        job.due = Instant::now() + wait_after(job.fruitless);
+        job.fruitless += 1;
+        job.last_progress.elapsed() < self.patience
+    }
+
+    /// The exchange asks for a pause.
+    pub fn pause(&mut self, wait: Duration) {
+        self.paused_until = self.paused_until.max(Instant::now() + wait);
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        if self.running.len() >= self.in_flight {
+            return None;
+        }
+        let due = self.jobs.values().filter(|job| !job.running).map(|job| job.due).min()?;
+        Some(due.max(self.paused_until))
+    }
+}
+
+fn wait_after(fruitless: u32) -> Duration {
+    FIRST_WAIT.saturating_mul(1 << fruitless.min(10)).min(LONGEST_WAIT)
+}
+
+fn ask(history: Arc<dyn History>, symbol: Symbol, from: u64) -> BoxFuture<'static, Page> {
+    async move {
+        let answer = history.trades(&symbol, from, PAGE).await;
+        Page { symbol, from, answer }
+    }
+    .boxed()
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}

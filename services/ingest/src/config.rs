@@ -1,0 +1,78 @@
+//! What can be set about ingest.
+
+use std::time::Duration;
+
+use domain::{Symbol, Topic, topics};
+use serde::{Deserialize, Serialize};
+
+/// Where ingest writes.
+#[derive(Clone, Debug)]
+pub struct Topics {
+    /// The topic of trades.
+    pub stream: Topic,
+    /// The topic of ledger events.
+    pub gaps: Topic,
+    /// The topic of unusable input.
+    pub dead_letter: Topic,
+}
+
+impl Default for Topics {
+    fn default() -> Self {
+        Self {
+            stream: Topic::new_static(topics::TRADES),
+            gaps: Topic::new_static(topics::GAPS),
+            dead_letter: Topic::new_static(topics::DEAD_LETTER),
+        }
+    }
+}
+
+/// The settings of ingest.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IngestConfig {
+    /// How many bytes may wait for the log. Above it the feed is not read: a recording waits, a live
+    /// feed drops frames, which become gaps.
+    pub pending_bytes: usize,
+    /// How long a gap may be filled by late frames before the history is asked, in milliseconds.
+    pub gap_grace_ms: u64,
+    /// How many symbols may be backfilled at the same time.
+    pub backfill_in_flight: usize,
+    /// How long to wait for a history that lags behind the stream, before a gap is given up, in
+    /// milliseconds.
+    pub history_patience_ms: u64,
+    /// How many records of each partition may be read at start to rebuild the ledger.
+    pub rebuild_records: u64,
+    /// How long an ended or stopping ingest may take to hand over what it has, in milliseconds.
+    pub drain_ms: u64,
+    /// The symbols whose last id is looked for at start; empty: all that are found.
+    #[serde(skip)]
+    pub symbols: Vec<Symbol>,
+}
+
+impl Default for IngestConfig {
+    fn default() -> Self {
+        Self {
+            pending_bytes: 8 << 20,
+            gap_grace_ms: 500,
+            backfill_in_flight: 4,
+            history_patience_ms: 120_000,
+            rebuild_records: 2_000_000,
+            drain_ms: 5_000,
+            symbols: Vec::new(),
+        }
+    }
+}
+
+impl IngestConfig {
+    pub(crate) fn gap_grace(&self) -> Duration {
+        Duration::from_millis(self.gap_grace_ms)
+    }
+
+    pub(crate) fn history_patience(&self) -> Duration {
+        Duration::from_millis(self.history_patience_ms)
+    }
+
+    pub(crate) fn drain(&self) -> Duration {
+        Duration::from_millis(self.drain_ms)
+    }
+}

@@ -1,0 +1,87 @@
+//! First stage: what a feed's event is.
+
+use bytes::Bytes;
+use domain::frame::Frame;
+use domain::{Origin, Symbol, Timestamp, Trade};
+use ports::FeedEvent;
+
+/// A trade on its way to the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// The exchange's event, verbatim.
+    pub event: Bytes,
+    /// The market.
+    pub symbol: Symbol,
+    /// The trade id.
+    pub id: u64,
+    /// The hour in which the trade was made.
+    pub hour: Timestamp,
+    /// How it reached us.
+    pub origin: Origin,
+    /// When it reached us.
+    pub received_at: Timestamp,
+    /// The source's name.
+    pub source: Bytes,
+}
+
+impl Arrival {
+    /// A trade whose event has been read.
+    pub fn new(event: Bytes, trade: &Trade, origin: Origin, received_at: Timestamp, source: Bytes) -> Self {
+        let (symbol, hour) = (trade.symbol.clone(), trade.trade_time.hour());
+        Self { event, symbol, id: trade.id, hour, origin, received_at, source }
+    }
+
+    /// What it weighs in a buffer that is bounded in bytes.
+    pub fn weight(&self) -> usize {
+        std::mem::size_of::<Self>() + self.event.len()
+    }
+}
+
+/// Input that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadInput {
+    /// The input, possibly cut by the feed.
+    pub bytes: Bytes,
+    /// When it reached us.
+    pub received_at: Timestamp,
+    /// The source's name.
+    pub source: Bytes,
+    /// What was expected, and where.
+    pub reason: String,
+}
+
+/// What a feed's event is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decoded {
+    /// A trade.
+    Trade(Arrival),
+    /// Nothing for the tape.
+    Ignored,
+    /// Unusable.
+    Dead(DeadInput),
+    /// The feed is at its end.
+    End,
+}
+
+/// Tells what a feed's event is.
+pub fn decode(event: FeedEvent) -> Decoded {
+    match event {
+        FeedEvent::Frame { bytes, received_at, origin, source } => decode_frame(bytes, received_at, origin, source),
+        FeedEvent::Damaged { bytes, received_at, source, reason } => {
+            Decoded::Dead(DeadInput { bytes, received_at, source, reason })
+        }
+        FeedEvent::End => Decoded::End,
+    }
+}
+
+fn decode_frame(bytes: Bytes, received_at: Timestamp, origin: Origin, source: Bytes) -> Decoded {
+    match Frame::decode(&bytes) {
+        Ok(Frame::Trade(event, trade)) => Decoded::Trade(Arrival::new(event, &trade, origin, received_at, source)),
+        Ok(Frame::Refusal { code, message }) => {
+            tracing::warn!(code, message, "the exchange refused a request");
+            Decoded::Ignored
+        }
+        Ok(Frame::Other(_) | Frame::ServerShutdown) => Decoded::Ignored,
+        Err(error) => Decoded::Dead(DeadInput { bytes, received_at, source, reason: error.to_string() }),
+    }
+}

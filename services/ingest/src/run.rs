@@ -1,0 +1,329 @@
+//! The loop: feed, history and log, until the feed ends or somebody asks to stop.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use domain::ledger::Verdict;
+use domain::{IdRange, Origin, Symbol, Trade};
+use ports::{Clock, Feed, History, HistoryError, LogScan, LogWriter, PortError, persist};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::IngestError;
+use crate::backfill::{Backfill, Page};
+use crate::config::{IngestConfig, Topics};
+use crate::decode::{Arrival, DeadInput, Decoded, decode};
+use crate::metrics;
+use crate::publish::{Partitions, Published, Publisher};
+use crate::rebuild::rebuild;
+use crate::sequence::{Batch, Sequencer};
+
+/// The outside world of ingest.
+pub struct IngestPorts {
+    /// Where frames come from.
+    pub feed: Box<dyn Feed>,
+    /// Where skipped trades may be had; `None` if the source has no memory.
+    pub history: Option<Arc<dyn History>>,
+    /// Where trades go.
+    pub writer: Arc<dyn LogWriter>,
+    /// The same log, to look what is there.
+    pub scan: Arc<dyn LogScan>,
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// What ingest did, from start to end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Trades acknowledged by the log.
+    pub published: u64,
+    /// Trades dropped because the log had them.
+    pub duplicates: u64,
+    /// Trade ids that are missing in the end.
+    pub missing: u64,
+    /// Inputs that could not be used.
+    pub dead: u64,
+}
+
+/// Runs ingest until the feed ends and everything is settled, or until `stop`.
+///
+/// # Errors
+/// If the log refuses, or the feed cannot go on.
+pub async fn run(
+    ports: IngestPorts,
+    topics: Topics,
+    config: IngestConfig,
+    stop: CancellationToken,
+) -> Result<Summary, IngestError> {
+    let starting = Ingest::start(ports, topics, config);
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Ok(Summary::default()),
+        ingest = starting => ingest?.run(&stop).await,
+    }
+}
+
+/// What the loop waits for.
+enum Event {
+    Stop,
+    Published(Published),
+    Page(Option<Page>),
+    Feed(Decoded),
+}
+
+struct Ingest {
+    feed: Box<dyn Feed>,
+    scan: Arc<dyn LogScan>,
+    clock: Arc<dyn Clock>,
+    topics: Topics,
+    config: IngestConfig,
+    sequencer: Sequencer,
+    backfill: Option<Backfill>,
+    publisher: Publisher,
+    batch: Batch,
+    ended: bool,
+    summary: Summary,
+}
+
+impl Ingest {
+    async fn start(ports: IngestPorts, topics: Topics, config: IngestConfig) -> Result<Self, IngestError> {
+        let IngestPorts { feed, history, writer, scan, clock } = ports;
+        let partitions = Partitions {
+            stream: partition_count(scan.as_ref(), &topics.stream).await?,
+            gaps: partition_count(scan.as_ref(), &topics.gaps).await?,
+            dead_letter: partition_count(scan.as_ref(), &topics.dead_letter).await?,
+        };
+        let mut sequencer = rebuild(scan.as_ref(), &topics, &config).await?;
+        let mut batch = Batch::default();
+        sequencer.settle(clock.now(), &mut batch);
+        tracing::info!(missing = sequencer.missing(), "ledger rebuilt from the log");
+        let backfill = history.map(|history| Backfill::new(history, &config));
+        let publisher = Publisher::new(writer, topics.clone(), partitions);
+        let (ended, summary) = (false, Summary::default());
+        Ok(Self { feed, scan, clock, topics, config, sequencer, backfill, publisher, batch, ended, summary })
+    }
+
+    async fn run(mut self, stop: &CancellationToken) -> Result<Summary, IngestError> {
+        loop {
+            self.publish();
+            if self.is_done() {
+                return Ok(self.summary());
+            }
+            match self.next(stop).await? {
+                Event::Stop => return self.drained().await,
+                Event::Published(published) => self.published(published).await?,
+                Event::Page(Some(page)) => self.page(page),
+                Event::Page(None) => {}
+                Event::Feed(decoded) => self.arrived(decoded),
+            }
+        }
+    }
+
+    async fn next(&mut self, stop: &CancellationToken) -> Result<Event, PortError> {
+        let room = self.batch.bytes < self.config.pending_bytes;
+        if let Some(backfill) = self.backfill.as_mut().filter(|_| room) {
+            backfill.advance(&self.sequencer);
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => Ok(Event::Stop),
+            published = self.publisher.done() => Ok(Event::Published(published)),
+            page = next_page(self.backfill.as_mut()), if room => Ok(Event::Page(page)),
+            event = self.feed.next(), if room && !self.ended => Ok(Event::Feed(decode(event?))),
+        }
+    }
+
+    fn publish(&mut self) {
+        if !self.publisher.is_busy() && !self.batch.is_empty() {
+            self.publisher.publish(std::mem::take(&mut self.batch));
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.ended && !self.publisher.is_busy() && self.sequencer.with_open_gaps().is_empty()
+    }
+
+    fn arrived(&mut self, decoded: Decoded) {
+        match decoded {
+            Decoded::Trade(arrival) => {
+                ::metrics::counter!(metrics::FRAMES_RECEIVED).increment(1);
+                self.enter(arrival);
+            }
+            Decoded::Ignored => ::metrics::counter!(metrics::FRAMES_IGNORED).increment(1),
+            Decoded::Dead(dead) => self.bury(dead),
+            Decoded::End => {
+                self.ended = true;
+                if self.backfill.is_none() {
+                    let reason = "the source does not have them and has no history";
+                    self.sequencer.give_up_all(reason, self.clock.now(), &mut self.batch);
+                }
+            }
+        }
+    }
+
+    fn enter(&mut self, arrival: Arrival) {
+        match self.sequencer.enter(arrival, self.clock.now(), &mut self.batch) {
+            Verdict::New | Verdict::Filling => {}
+            Verdict::NewAfterGap(ids) => {
+                ::metrics::counter!(metrics::GAPS_OPENED).increment(1);
+                tracing::warn!(ids = %ids, count = ids.count(), "gap opened");
+            }
+            Verdict::Duplicate => {
+                self.summary.duplicates += 1;
+                ::metrics::counter!(metrics::DUPLICATES_DROPPED).increment(1);
+            }
+        }
+    }
+
+    fn bury(&mut self, dead: DeadInput) {
+        tracing::warn!(reason = dead.reason, source = %String::from_utf8_lossy(&dead.source), "unusable input");
+        ::metrics::counter!(metrics::FRAMES_DEAD).increment(1);
+        self.summary.dead += 1;
+        self.batch.bury(dead);
+    }
+
+    /// Takes what a page brings, and decides when to ask on.
+    fn page(&mut self, Page { symbol, from, answer }: Page) {
+        let Some(backfill) = self.backfill.as_mut() else { return };
+        match answer {
+            Ok(events) => self.take_page(&symbol, from, &events),
+            Err(HistoryError::Unfillable(reason)) => self.give_up(&symbol, EVERY_ID, &reason),
+            Err(HistoryError::Limited { wait, reason }) => {
+                tracing::warn!(wait_ms = wait.as_millis(), reason, "backfill paused by the exchange");
+                backfill.pause(wait);
+            }
+            Err(HistoryError::Unavailable(reason)) => {
+                tracing::warn!(%symbol, reason, "history is not available, asking again later");
+                backfill.wait(&symbol);
+            }
+        }
+    }
+
+    fn take_page(&mut self, symbol: &Symbol, from: u64, events: &[Bytes]) {
+        let missing_before = self.sequencer.missing();
+        let mut last = None;
+        for event in events {
+            last = last.max(self.take_past_trade(symbol, event));
+        }
+        // The history is past these ids and does not have them.
+        if let Some(absent) = last.and_then(|last| IdRange::new(from, last)) {
+            self.give_up(symbol, absent, "the exchange's history does not have them");
+        }
+        let progress = self.sequencer.missing() < missing_before || last.is_some();
+        let patient = match self.backfill.as_mut() {
+            Some(backfill) if progress => {
+                backfill.progress(symbol);
+                true
+            }
+            Some(backfill) => backfill.wait(symbol),
+            None => true,
+        };
+        if !patient && let Some(ids) = self.sequencer.first_wanted(symbol) {
+            self.give_up(symbol, ids, "the exchange's history does not reach them");
+        }
+    }
+
+    /// Enters a trade of the history if it is missing; its id in any case.
+    fn take_past_trade(&mut self, symbol: &Symbol, event: &Bytes) -> Option<u64> {
+        let now = self.clock.now();
+        match Trade::from_event(event) {
+            Ok(trade) => {
+                if self.sequencer.is_missing(symbol, trade.id) {
+                    let source = Bytes::from_static(b"history");
+                    self.enter(Arrival::new(event.clone(), &trade, Origin::Backfill, now, source));
+                    ::metrics::counter!(metrics::TRADES_BACKFILLED).increment(1);
+                }
+                Some(trade.id)
+            }
+            Err(error) => {
+                let (bytes, source) = (event.clone(), Bytes::from_static(b"history"));
+                self.bury(DeadInput { bytes, received_at: now, source, reason: error.to_string() });
+                None
+            }
+        }
+    }
+
+    fn give_up(&mut self, symbol: &Symbol, ids: IdRange, reason: &str) {
+        let settled = self.batch.settled.len();
+        self.sequencer.give_up(symbol, ids, reason, self.clock.now(), &mut self.batch);
+        let closed = self.batch.settled.len() - settled;
+        if closed > 0 {
+            tracing::debug!(%symbol, closed, "gaps settled");
+        }
+    }
+
+    async fn published(&mut self, (batch, appended): Published) -> Result<(), IngestError> {
+        match appended {
+            Ok(positions) => {
+                for position in positions.into_iter().filter(|position| position.at.topic == self.topics.stream) {
+                    self.sequencer.acknowledged(position.at.partition, position.offset + 1);
+                }
+                let trades = batch.arrivals.len() as u64;
+                self.summary.published += trades;
+                ::metrics::counter!(metrics::TRADES_PUBLISHED).increment(trades);
+                ::metrics::gauge!(metrics::TRADES_MISSING).set(self.sequencer.missing() as f64);
+                Ok(())
+            }
+            Err(error) if error.is_retriable() => self.look_and_offer_again(batch, &error).await,
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Some of the batch may be in the log. The log itself says which: the ledger is rebuilt from it,
+    /// and everything that was not acknowledged is entered again.
+    async fn look_and_offer_again(&mut self, failed: Batch, error: &PortError) -> Result<(), IngestError> {
+        tracing::warn!(%error, trades = failed.arrivals.len(), "append without acknowledgement, rebuilding the ledger");
+        ::metrics::counter!(metrics::LEDGER_REBUILDS).increment(1);
+        self.sequencer = rebuild(self.scan.as_ref(), &self.topics, &self.config).await?;
+        let pending = std::mem::take(&mut self.batch);
+        self.sequencer.settle(self.clock.now(), &mut self.batch);
+        for mut batch in [failed, pending] {
+            self.batch.merge_duplicates(&mut batch.duplicates);
+            batch.dead.into_iter().for_each(|dead| self.batch.bury(dead));
+            let now = self.clock.now();
+            for arrival in batch.arrivals {
+                // A duplicate here is a trade that the failed append did write.
+                self.sequencer.enter_again(arrival, now, &mut self.batch);
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands over what is there, within the time there is.
+    async fn drained(mut self) -> Result<Summary, IngestError> {
+        let deadline = Instant::now() + self.config.drain();
+        while self.publisher.is_busy() || !self.batch.is_empty() {
+            self.publish();
+            match tokio::time::timeout_at(deadline, self.publisher.done()).await {
+                Ok((batch, Ok(_))) => self.summary.published += batch.arrivals.len() as u64,
+                Ok((_, Err(error))) => {
+                    tracing::warn!(%error, "stopped without acknowledgement, the ids are looked for at the next start");
+                    break;
+                }
+                Err(_) => {
+                    tracing::warn!("stopped before the log answered, the ids are looked for at the next start");
+                    break;
+                }
+            }
+        }
+        Ok(self.summary())
+    }
+
+    fn summary(&self) -> Summary {
+        Summary { missing: self.sequencer.missing(), ..self.summary }
+    }
+}
+
+const EVERY_ID: IdRange = IdRange { from: 0, to: u64::MAX };
+
+async fn next_page(backfill: Option<&mut Backfill>) -> Option<Page> {
+    match backfill {
+        Some(backfill) => backfill.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn partition_count(scan: &dyn LogScan, topic: &str) -> Result<i32, PortError> {
+    let bounds = persist("topic", || scan.bounds(topic)).await?;
+    Ok(i32::try_from(bounds.len()).unwrap_or(i32::MAX))
+}

@@ -1,0 +1,253 @@
+//! Second stage: the ledger of every symbol. New trades go on, known ones are dropped and counted,
+//! jumps open gaps.
+
+use std::collections::BTreeMap;
+
+use domain::ledger::{GapState, Ledger, LedgerEvent, Verdict};
+use domain::topics::partition_of;
+use domain::{IdRange, IdSet, Symbol, Timestamp};
+
+use crate::decode::{Arrival, DeadInput};
+
+/// Ids that the history is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenGap {
+    /// All ids of the gap, as it was when it opened.
+    pub ids: IdRange,
+    /// Why they are missing.
+    pub cause: String,
+    /// When that was noticed.
+    pub detected_at: Timestamp,
+    /// The end of the symbol's partition then.
+    pub stream_offset: i64,
+    /// Ids of it that the history does not have.
+    pub given_up: IdSet,
+}
+
+/// The ledger of a symbol and the gaps it works on.
+#[derive(Clone, Debug, Default)]
+pub struct SymbolLedger {
+    /// Which ids the log has.
+    pub ledger: Ledger,
+    /// Gaps that are neither filled nor given up.
+    pub open: Vec<OpenGap>,
+}
+
+/// Duplicates by symbol and hour: how many, and the smallest and largest id.
+pub type Duplicates = BTreeMap<(Symbol, Timestamp), (u64, IdRange)>;
+
+/// What is to be published together.
+///
+/// Gaps are published before the trades behind them, and closed after the trades that fill them: so
+/// the log never has a hole that no record announces, and never calls one filled that is not.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Gaps that opened: published first.
+    pub opened: Vec<LedgerEvent>,
+    /// New trades.
+    pub arrivals: Vec<Arrival>,
+    /// Unusable input.
+    pub dead: Vec<DeadInput>,
+    /// Gaps that closed: published last.
+    pub settled: Vec<LedgerEvent>,
+    /// Duplicates dropped, by symbol and hour: count, smallest and largest id.
+    pub duplicates: Duplicates,
+    /// What the trades and the unusable input weigh.
+    pub bytes: usize,
+}
+
+impl Batch {
+    /// Whether there is nothing to publish.
+    pub fn is_empty(&self) -> bool {
+        self.opened.is_empty()
+            && self.arrivals.is_empty()
+            && self.dead.is_empty()
+            && self.settled.is_empty()
+            && self.duplicates.is_empty()
+    }
+
+    /// Takes over the count of duplicates of another batch.
+    pub fn merge_duplicates(&mut self, other: &mut Duplicates) {
+        for (key, (count, ids)) in std::mem::take(other) {
+            self.count_duplicates(key, count, ids);
+        }
+    }
+
+    fn count_duplicates(&mut self, key: (Symbol, Timestamp), more: u64, added: IdRange) {
+        let (count, ids) = self.duplicates.entry(key).or_insert((0, added));
+        *count += more;
+        *ids = IdRange { from: ids.from.min(added.from), to: ids.to.max(added.to) };
+    }
+
+    /// Adds unusable input.
+    pub fn bury(&mut self, dead: DeadInput) {
+        self.bytes += dead.bytes.len();
+        self.dead.push(dead);
+    }
+}
+
+/// The ledgers of all symbols.
+#[derive(Debug)]
+pub struct Sequencer {
+    symbols: BTreeMap<Symbol, SymbolLedger>,
+    /// The next offset of each partition of the stream, as far as acknowledged.
+    ends: Vec<i64>,
+}
+
+impl Sequencer {
+    /// From ledgers and partition ends as the log has them.
+    pub fn new(symbols: BTreeMap<Symbol, SymbolLedger>, ends: Vec<i64>) -> Self {
+        assert!(!ends.is_empty(), "the stream has partitions");
+        Self { symbols, ends }
+    }
+
+    /// The partition of a symbol.
+    pub fn partition(&self, symbol: &Symbol) -> i32 {
+        let partitions = i32::try_from(self.ends.len()).expect("Kafka counts partitions in 32 bits");
+        partition_of(symbol.as_str().as_bytes(), partitions)
+    }
+
+    /// Enters a trade: into the batch if it is new, into the count of duplicates if not.
+    pub fn enter(&mut self, arrival: Arrival, now: Timestamp, batch: &mut Batch) -> Verdict {
+        let partition = self.partition(&arrival.symbol);
+        let end = self.ends[usize::try_from(partition).expect("partitions are not negative")];
+        let symbol = self.symbols.entry(arrival.symbol.clone()).or_default();
+        let verdict = symbol.ledger.enter(arrival.id);
+        match verdict {
+            Verdict::New => {}
+            Verdict::NewAfterGap(ids) => {
+                let gap = OpenGap::found(ids, now, end);
+                batch.opened.push(gap.event(&arrival.symbol, ids, GapState::Open, None));
+                symbol.open.push(gap);
+            }
+            Verdict::Filling => symbol.filled(&arrival.symbol, arrival.id, now, end, batch),
+            Verdict::Duplicate => {
+                batch.count_duplicates((arrival.symbol, arrival.hour), 1, IdRange::one(arrival.id));
+                return verdict;
+            }
+        }
+        batch.bytes += arrival.weight();
+        batch.arrivals.push(arrival);
+        verdict
+    }
+
+    /// Enters a trade that was entered before and not acknowledged. If the log has it now, the failed
+    /// append wrote it: that is no duplicate of the source's.
+    pub fn enter_again(&mut self, arrival: Arrival, now: Timestamp, batch: &mut Batch) {
+        let known = self.symbols.get(&arrival.symbol).is_some_and(|symbol| symbol.ledger.has(arrival.id));
+        if !known {
+            self.enter(arrival, now, batch);
+        }
+    }
+
+    /// Whether an id is missing.
+    pub fn is_missing(&self, symbol: &Symbol, id: u64) -> bool {
+        self.symbols.get(symbol).is_some_and(|symbol| symbol.ledger.missing().contains(id))
+    }
+
+    /// Gives up those of the ids that are still missing: the source does not have them.
+    pub fn give_up(&mut self, symbol: &Symbol, ids: IdRange, reason: &str, now: Timestamp, batch: &mut Batch) {
+        let Some(ledger) = self.symbols.get_mut(symbol) else { return };
+        for gap in &mut ledger.open {
+            if let Some(lost) = gap.ids.intersection(ids) {
+                gap.given_up.extend(ledger.ledger.missing().within(lost));
+                reason.clone_into(&mut gap.cause);
+            }
+        }
+        ledger.settle(symbol, now, batch);
+    }
+
+    /// Gives up whatever is missing: the source is at its end and has no history.
+    pub fn give_up_all(&mut self, reason: &str, now: Timestamp, batch: &mut Batch) {
+        for symbol in self.with_open_gaps() {
+            self.give_up(&symbol, IdRange { from: 0, to: u64::MAX }, reason, now, batch);
+        }
+    }
+
+    /// Closes gaps that turn out to be filled already, after a rebuild.
+    pub fn settle(&mut self, now: Timestamp, batch: &mut Batch) {
+        for (symbol, ledger) in &mut self.symbols {
+            ledger.settle(symbol, now, batch);
+        }
+    }
+
+    /// The symbols that have open gaps.
+    pub fn with_open_gaps(&self) -> Vec<Symbol> {
+        self.symbols.iter().filter(|(_, ledger)| !ledger.open.is_empty()).map(|(symbol, _)| symbol.clone()).collect()
+    }
+
+    /// The first ids that the history has to be asked for.
+    pub fn first_wanted(&self, symbol: &Symbol) -> Option<IdRange> {
+        let ledger = self.symbols.get(symbol)?;
+        ledger.open.iter().flat_map(|gap| ledger.wanted(gap)).min()
+    }
+
+    /// How many ids are missing.
+    pub fn missing(&self) -> u64 {
+        self.symbols.values().map(|symbol| symbol.ledger.missing().len()).sum()
+    }
+
+    /// Notes how far the log acknowledged a partition of the stream.
+    pub fn acknowledged(&mut self, partition: i32, next: i64) {
+        if let Some(end) = usize::try_from(partition).ok().and_then(|at| self.ends.get_mut(at)) {
+            *end = next.max(*end);
+        }
+    }
+}
+
+impl SymbolLedger {
+    /// Ids of a gap that are missing and not given up.
+    fn wanted(&self, gap: &OpenGap) -> Vec<IdRange> {
+        let missing = self.ledger.missing().within(gap.ids);
+        missing.into_iter().flat_map(|ids| gap.given_up.holes(ids)).collect()
+    }
+
+    fn filled(&mut self, symbol: &Symbol, id: u64, now: Timestamp, end: i64, batch: &mut Batch) {
+        if self.open.iter().any(|gap| gap.ids.intersection(IdRange::one(id)).is_some()) {
+            self.settle(symbol, now, batch);
+        } else {
+            self.resurrected(symbol, id, now, end, batch);
+        }
+    }
+
+    /// An id arrived after it was given up: its range is split around it.
+    fn resurrected(&self, symbol: &Symbol, id: u64, now: Timestamp, end: i64, batch: &mut Batch) {
+        let missing = self.ledger.missing();
+        let neighbours = IdRange { from: id.saturating_sub(1), to: id.saturating_add(1) };
+        let around = missing.ranges().filter(|ids| ids.intersection(neighbours).is_some());
+        let gap = OpenGap::found(IdRange::one(id), now, end);
+        let still = around.map(|ids| gap.event(symbol, ids, GapState::Unfillable, Some(now)));
+        batch.settled.extend(still);
+        batch.settled.push(gap.event(symbol, gap.ids, GapState::Filled, Some(now)));
+    }
+
+    fn settle(&mut self, symbol: &Symbol, now: Timestamp, batch: &mut Batch) {
+        let (open, closed) = std::mem::take(&mut self.open).into_iter().partition(|gap| !self.wanted(gap).is_empty());
+        self.open = open;
+        for gap in closed {
+            let missing = self.ledger.missing();
+            let filled = missing.holes(gap.ids).into_iter().map(|ids| (ids, GapState::Filled));
+            let lost = missing.within(gap.ids).into_iter().map(|ids| (ids, GapState::Unfillable));
+            batch.settled.extend(filled.chain(lost).map(|(ids, state)| gap.event(symbol, ids, state, Some(now))));
+        }
+    }
+}
+
+impl OpenGap {
+    fn found(ids: IdRange, now: Timestamp, stream_offset: i64) -> Self {
+        let cause = "the stream skipped ids".to_owned();
+        Self { ids, cause, detected_at: now, stream_offset, given_up: IdSet::new() }
+    }
+
+    fn event(&self, symbol: &Symbol, ids: IdRange, state: GapState, closed_at: Option<Timestamp>) -> LedgerEvent {
+        LedgerEvent::Gap {
+            symbol: symbol.clone(),
+            ids,
+            state,
+            cause: self.cause.clone(),
+            detected_at: self.detected_at,
+            closed_at,
+            stream_offset: self.stream_offset,
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Logs and metrics.
+
+use std::io::IsTerminal;
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines: one JSON object a line.
+    Json,
+}
+
+/// Starts logging to standard error. `directives` are those of `RUST_LOG`, for example `info,ingest=debug`.
+///
+/// # Errors
+/// If the directives cannot be read.
+pub fn start_log(directives: &str, format: LogFormat) -> Result<(), String> {
+    let filter = EnvFilter::try_new(directives).map_err(|error| format!("log filter {directives:?}: {error}"))?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match format {
+        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => lines.json().try_init(),
+    };
+    started.map_err(|error| error.to_string())
+}
+
+/// The process's metrics, as Prometheus reads them.
+#[derive(Clone)]
+pub struct Metrics(PrometheusHandle);
+
+impl Metrics {
+    /// Installs the recorder behind the `metrics` macros.
+    ///
+    /// # Errors
+    /// If another one is installed already.
+    pub fn install() -> Result<Self, String> {
+        PrometheusBuilder::new().install_recorder().map(Self).map_err(|error| error.to_string())
+    }
+
+    /// All metrics in Prometheus' text format.
+    pub fn rendered(&self) -> String {
+        self.0.render()
+    }
+
+    /// The sum over all labels of a counter or gauge; 0 if it has never been set.
+    pub fn sum(&self, name: &str) -> f64 {
+        sum_in(&self.rendered(), name)
+    }
+}
+
+fn sum_in(rendered: &str, name: &str) -> f64 {
+    let samples = rendered.lines().filter_map(|line| line.strip_prefix(name));
+    let own = samples.filter(|rest| rest.starts_with([' ', '{']));
+    own.filter_map(|rest| rest.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_over_labels_and_takes_no_other_name() {
+        let text = "# TYPE trades_stored_total counter\ntrades_stored_total{p=\"0\"} 3\ntrades_stored_total{p=\"1\"} 4\ntrades_stored_total_x 9\n";
+        assert!((sum_in(text, "trades_stored_total") - 7.0).abs() < f64::EPSILON);
+        assert!(sum_in(text, "nothing").abs() < f64::EPSILON);
+    }
+}

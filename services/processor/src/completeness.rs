@@ -1,0 +1,189 @@
+//! Second stage: which ids of each symbol and hour are stored, and which are not.
+//!
+//! ```text
+//!        hour 8              hour 9
+//!  ...###########  |  ##..##########...
+//!               ▲  first          last ▲
+//!   last of the hour before            ids expected of hour 9: from there to its own last
+//! ```
+//!
+//! The state is a cache of the table: an hour that is not here is read back from its rows. So
+//! nothing is lost by forgetting, and doing it again changes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use domain::{CompletenessRow, IdRange, IdSet, Symbol, Timestamp, Trade};
+use serde::{Deserialize, Serialize};
+
+/// How many hours of a symbol are kept between checkpoints.
+const HOURS_KEPT: usize = 3;
+
+/// The stored ids of one partition's symbols.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Completeness {
+    symbols: BTreeMap<Symbol, SymbolHours>,
+    #[serde(skip)]
+    changed: BTreeSet<(Symbol, Timestamp)>,
+}
+
+/// The stored ids of one symbol.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct SymbolHours {
+    newest: Timestamp,
+    hours: BTreeMap<Timestamp, Hour>,
+}
+
+/// The stored ids of one symbol and hour.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hour {
+    /// Which ids are stored.
+    pub ids: IdSet,
+    /// How many of them came late.
+    pub late: u64,
+    /// The offset up to which `late` has been counted.
+    pub counted_to: i64,
+}
+
+impl Completeness {
+    /// Whether an hour is known here, so that trades of it can be entered.
+    pub fn knows(&self, symbol: &Symbol, hour: Timestamp) -> bool {
+        self.symbols.get(symbol).is_some_and(|symbol| symbol.hours.contains_key(&hour))
+    }
+
+    /// Puts back an hour as the tables have it.
+    pub fn restore(&mut self, symbol: &Symbol, hour: Timestamp, stored: Hour) {
+        self.symbols.entry(symbol.clone()).or_default().hours.insert(hour, stored);
+    }
+
+    /// Enters a trade that is about to be stored; true if it is late. Its hour must be known.
+    pub fn enter(&mut self, trade: &Trade, offset: i64, watermark: Duration) -> bool {
+        let hour = trade.trade_time.hour();
+        let symbol = self.symbols.entry(trade.symbol.clone()).or_default();
+        symbol.newest = symbol.newest.max(trade.trade_time);
+        let late = trade.trade_time.plus(watermark) < symbol.newest;
+        let stored = symbol.hours.entry(hour).or_default();
+        stored.ids.insert(trade.id);
+        let counts = late && offset > stored.counted_to;
+        stored.late += u64::from(counts);
+        stored.counted_to = stored.counted_to.max(offset);
+        self.changed.insert((trade.symbol.clone(), hour));
+        counts
+    }
+
+    /// The rows that have changed since the last call, and those of the hours behind them, whose
+    /// expectation depends on them.
+    pub fn changed_rows(&mut self, version: i64) -> Vec<CompletenessRow> {
+        let mut affected = std::mem::take(&mut self.changed);
+        let followers: Vec<_> = affected.iter().filter_map(|(symbol, hour)| self.hour_after(symbol, *hour)).collect();
+        affected.extend(followers);
+        affected.iter().filter_map(|(symbol, hour)| self.symbols.get(symbol)?.row(symbol, *hour, version)).collect()
+    }
+
+    /// Forgets all but the newest hours of each symbol. Only after their rows are written.
+    pub fn forget_old(&mut self) {
+        assert!(self.changed.is_empty(), "changed hours are written before they are forgotten");
+        for symbol in self.symbols.values_mut() {
+            while symbol.hours.len() > HOURS_KEPT {
+                symbol.hours.pop_first();
+            }
+        }
+    }
+
+    fn hour_after(&self, symbol: &Symbol, hour: Timestamp) -> Option<(Symbol, Timestamp)> {
+        let hours = &self.symbols.get(symbol)?.hours;
+        let after = hours.range(hour..).find(|(next, _)| **next > hour)?;
+        Some((symbol.clone(), *after.0))
+    }
+}
+
+impl SymbolHours {
+    fn row(&self, symbol: &Symbol, hour: Timestamp, version: i64) -> Option<CompletenessRow> {
+        let stored = self.hours.get(&hour)?;
+        let (first_id, last_id) = stored.ids.first().zip(stored.ids.last())?;
+        let before = self.hours.range(..hour).next_back().and_then(|(_, hour)| hour.ids.last());
+        let from = before.filter(|last| *last < first_id).map_or(first_id, |last| last + 1);
+        let holes = stored.ids.holes(IdRange { from, to: last_id });
+        let missing = holes.into_iter().map(|ids| self.nowhere(ids)).sum();
+        let present = stored.ids.len();
+        Some(CompletenessRow {
+            symbol: symbol.clone(),
+            hour,
+            first_id,
+            last_id,
+            expected: present + missing,
+            present,
+            missing,
+            late: stored.late,
+            version,
+        })
+    }
+
+    /// How many of the ids no hour has: around the full hour, ids and times may be out of step.
+    fn nowhere(&self, ids: IdRange) -> u64 {
+        let elsewhere: u64 = self.hours.values().flat_map(|hour| hour.ids.within(ids)).map(IdRange::count).sum();
+        ids.count() - elsewhere
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: i64 = 3_600_000_000;
+
+    fn trade(id: u64, time: i64) -> Trade {
+        Trade {
+            symbol: "BTCUSDT".parse().unwrap(),
+            id,
+            price: "1".parse().unwrap(),
+            quantity: "1".parse().unwrap(),
+            trade_time: Timestamp::from_micros(time),
+            event_time: None,
+            buyer_is_maker: true,
+        }
+    }
+
+    fn entered(trades: &[(u64, i64)]) -> Completeness {
+        let mut completeness = Completeness::default();
+        for (offset, &(id, time)) in trades.iter().enumerate() {
+            completeness.enter(&trade(id, time), offset as i64 + 1, Duration::from_secs(600));
+        }
+        completeness
+    }
+
+    #[test]
+    fn counts_what_is_missing_also_between_hours() {
+        let rows = entered(&[(10, 0), (11, 5), (14, 9), (17, HOUR), (18, HOUR + 1)]).changed_rows(9);
+        let counts: Vec<_> = rows.iter().map(|row| (row.first_id, row.last_id, row.expected, row.present, row.missing)).collect();
+        assert_eq!(counts, [(10, 14, 5, 3, 2), (17, 18, 4, 2, 2)]);
+    }
+
+    #[test]
+    fn a_filled_gap_corrects_the_hour_behind_it() {
+        let mut completeness = entered(&[(10, 0), (17, HOUR)]);
+        assert_eq!(completeness.changed_rows(1).iter().map(|row| row.missing).sum::<u64>(), 6);
+        for id in 11..17 {
+            completeness.enter(&trade(id, 1), 2, Duration::from_secs(600));
+        }
+        let rows = completeness.changed_rows(2);
+        assert_eq!(rows.iter().map(|row| row.missing).collect::<Vec<_>>(), [0, 0]);
+        assert_eq!(rows[1].expected, 1);
+    }
+
+    #[test]
+    fn ids_out_of_step_with_the_hour_are_not_missing() {
+        let rows = entered(&[(10, 0), (12, 5), (11, HOUR), (13, HOUR)]).changed_rows(1);
+        assert_eq!(rows.iter().map(|row| (row.present, row.missing)).collect::<Vec<_>>(), [(2, 0), (2, 0)]);
+    }
+
+    #[test]
+    fn doing_it_again_changes_nothing() {
+        let mut completeness = entered(&[(10, 2 * HOUR), (9, 0)]);
+        let once = completeness.changed_rows(1);
+        assert_eq!(once[0].late, 1);
+        completeness.enter(&trade(10, 2 * HOUR), 1, Duration::from_secs(600));
+        completeness.enter(&trade(9, 0), 2, Duration::from_secs(600));
+        assert_eq!(completeness.changed_rows(1), once);
+    }
+}

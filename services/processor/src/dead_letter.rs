@@ -1,0 +1,118 @@
+//! Unusable records, kept in the log as they are, with the reason and the place they were read from.
+//!
+//! That place is also their identity: what a crash makes us do again is looked up in the tail of
+//! the output partition first, so that a dead letter stands there once.
+
+use std::collections::BTreeSet;
+
+use domain::record::{DEAD_OFFSET, DEAD_PARTITION, DEAD_TOPIC, REASON};
+use domain::{Headers, Outgoing, Position, Record, Topic, TopicPartition};
+use ports::{Bounds, LogScan, LogWriter, PortError, persist};
+
+/// The dead letters of one source partition.
+#[derive(Debug)]
+pub struct DeadLetters {
+    /// The output partition and its end as far as we know.
+    output: Position,
+    /// Offsets of the source partition that are already in the output.
+    there: BTreeSet<i64>,
+    pending: Vec<(i64, Outgoing)>,
+}
+
+impl DeadLetters {
+    /// Looks which dead letters of `source` are in the output since `checkpoint`, or, without a
+    /// checkpoint, at all.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub async fn recover(
+        scan: &dyn LogScan,
+        topic: &Topic,
+        source: &TopicPartition,
+        checkpoint: Option<&Position>,
+    ) -> Result<Self, PortError> {
+        let bounds = persist("dead letter bounds", || scan.bounds(topic)).await?;
+        let place = usize::try_from(source.partition).unwrap_or_default() % bounds.len().max(1);
+        let Some(Bounds { at, first, end }) = bounds.into_iter().nth(place) else {
+            return Err(PortError::refused("log", format!("topic {topic} has no partitions")));
+        };
+        let start = checkpoint.map_or(first, |position| position.offset.max(first));
+        let mut letters = Self { output: Position { at, offset: start }, there: BTreeSet::new(), pending: Vec::new() };
+        letters.look(scan, source, end).await?;
+        Ok(letters)
+    }
+
+    /// Keeps a record, unless it is kept already.
+    pub fn bury(&mut self, record: &Record, reason: String) {
+        if self.there.contains(&record.offset) {
+            return;
+        }
+        let mut headers = Headers::new()
+            .with(REASON, reason)
+            .with(DEAD_TOPIC, record.at.topic.as_str().to_owned())
+            .with(DEAD_PARTITION, record.at.partition.to_string())
+            .with(DEAD_OFFSET, record.offset.to_string());
+        for (name, value) in record.headers.iter() {
+            headers = headers.with(name, value.clone());
+        }
+        let letter =
+            Outgoing { to: self.output.at.clone(), key: record.key.clone(), value: record.value.clone(), headers };
+        self.pending.push((record.offset, letter));
+    }
+
+    /// Appends what is pending. After an error that leaves it open whether that happened, the log is
+    /// looked at, and what is not there is appended again.
+    ///
+    /// # Errors
+    /// If the log refuses.
+    pub async fn publish(
+        &mut self,
+        writer: &dyn LogWriter,
+        scan: &dyn LogScan,
+        source: &TopicPartition,
+    ) -> Result<(), PortError> {
+        while !self.pending.is_empty() {
+            let letters = self.pending.iter().map(|(_, letter)| letter.clone()).collect();
+            match writer.append(letters).await {
+                Ok(positions) => {
+                    let end = positions.into_iter().map(|position| position.offset + 1).max();
+                    self.output.offset = self.output.offset.max(end.unwrap_or_default());
+                    self.pending.clear();
+                }
+                Err(error) if error.is_retriable() => {
+                    tracing::warn!(%error, at = %self.output.at, "dead letters without acknowledgement, looking for them");
+                    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+                    let bounds = persist("dead letter bounds", || scan.bounds(&self.output.at.topic)).await?;
+                    let end = bounds.into_iter().find(|bounds| bounds.at == self.output.at).map_or(0, |bounds| bounds.end);
+                    self.look(scan, source, end).await?;
+                    self.pending.retain(|(offset, _)| !self.there.contains(offset));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// The end of the output partition: everything of ours stands before it.
+    pub fn output(&self) -> &Position {
+        &self.output
+    }
+
+    async fn look(&mut self, scan: &dyn LogScan, source: &TopicPartition, end: i64) -> Result<(), PortError> {
+        while self.output.offset < end {
+            let records = persist("dead letters", || scan.read(&self.output, end)).await?;
+            let Some(last) = records.last() else { break };
+            self.output.offset = last.offset + 1;
+            self.there.extend(records.iter().filter_map(|record| offset_of(record, source)));
+        }
+        Ok(())
+    }
+}
+
+fn offset_of(letter: &Record, source: &TopicPartition) -> Option<i64> {
+    // Headers of the original record follow ours, and the last of a name wins: compare the first.
+    let first = |name: &str| letter.headers.iter().find(|(n, _)| *n == name).and_then(|(_, v)| std::str::from_utf8(v).ok());
+    let same_topic = first(DEAD_TOPIC)? == source.topic;
+    let same_partition = first(DEAD_PARTITION)?.parse() == Ok(source.partition);
+    (same_topic && same_partition).then(|| first(DEAD_OFFSET)?.parse().ok()).flatten()
+}

@@ -1,0 +1,12 @@
+//! The names of the processor's metrics.
+
+/// Trades acknowledged by the tables.
+pub const TRADES_STORED: &str = "trades_stored_total";
+/// Records that could not be read, kept as dead letters.
+pub const RECORDS_DEAD: &str = "records_dead_total";
+/// Trades that came behind their symbol's watermark.
+pub const TRADES_LATE: &str = "trades_late_total";
+/// Checkpoints saved.
+pub const CHECKPOINTS_SAVED: &str = "checkpoints_saved_total";
+/// From the log's append to the row's acknowledgement, in seconds, of the newest record of a batch.
+pub const STORE_LATENCY: &str = "store_latency_seconds";

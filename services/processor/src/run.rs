@@ -1,0 +1,317 @@
+//! The loop: read, account, store, and now and then a checkpoint.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use domain::ledger::{GapState, LedgerEvent};
+use domain::{DuplicatesRow, GapRow, IdSet, Position, Record, Symbol, Timestamp, TopicPartition, TradeRow};
+use ports::{Assignment, Clock, LogEvent, LogReader, LogScan, LogWriter, PortError, Revocation, Start, TableQuery, Tables, persist};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::checkpoint;
+use crate::completeness::{Completeness, Hour};
+use crate::config::{ProcessorConfig, Topics};
+use crate::dead_letter::DeadLetters;
+use crate::decode::{self, Decoded};
+use crate::store::store_trades;
+use crate::{ProcessorError, ROLE, metrics};
+
+/// How many rows are read at once when an hour is read back.
+const PAGE: usize = 5_000;
+
+/// The outside world of the processor.
+pub struct ProcessorPorts {
+    /// Reads the stream and the gaps, as a member of the group [`ROLE`].
+    pub reader: Box<dyn LogReader>,
+    /// Where dead letters go.
+    pub writer: Arc<dyn LogWriter>,
+    /// The same log, to look what is there.
+    pub scan: Arc<dyn LogScan>,
+    /// Where rows go.
+    pub tables: Arc<dyn Tables>,
+    /// The same tables, to read an hour back.
+    pub query: Arc<dyn TableQuery>,
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Runs the processor until `stop`.
+///
+/// # Errors
+/// If the log or the tables refuse, or the log no longer has what was not read yet.
+pub async fn run(
+    ports: ProcessorPorts,
+    topics: Topics,
+    config: ProcessorConfig,
+    stop: CancellationToken,
+) -> Result<(), ProcessorError> {
+    let ProcessorPorts { mut reader, writer, scan, tables, query, clock } = ports;
+    let mut processor = Processor { writer, scan, tables, query, clock, topics, config, partitions: BTreeMap::new() };
+    let mut checkpoint_due = Instant::now() + processor.config.checkpoint_interval();
+    loop {
+        let event = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            () = tokio::time::sleep_until(checkpoint_due) => None,
+            event = reader.next() => Some(event?),
+        };
+        // Whatever the outside world keeps us waiting for, the checkpoint has the rest.
+        let work = async {
+            match event {
+                Some(LogEvent::Assigned(assignment)) => processor.load(assignment).await,
+                Some(LogEvent::Records(records)) => processor.store(records).await,
+                Some(LogEvent::Revoked(revocation)) => processor.let_go(revocation, reader.as_mut()).await,
+                None => {
+                    let stored = processor.checkpoint().await;
+                    checkpoint_due = Instant::now() + processor.config.checkpoint_interval();
+                    commit(reader.as_mut(), stored?).await
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            done = work => done?,
+            () = stopped_for(&stop, processor_patience()) => {
+                tracing::warn!("stopped before everything was stored, it is done again at the next start");
+                return Ok(());
+            }
+        }
+    }
+    let stored = processor.checkpoint().await?;
+    commit(reader.as_mut(), stored).await
+}
+
+const fn processor_patience() -> std::time::Duration {
+    std::time::Duration::from_secs(5)
+}
+
+async fn stopped_for(stop: &CancellationToken, patience: std::time::Duration) {
+    stop.cancelled().await;
+    tokio::time::sleep(patience).await;
+}
+
+async fn commit(reader: &mut dyn LogReader, next: Vec<Position>) -> Result<(), ProcessorError> {
+    if !next.is_empty()
+        && let Err(error) = reader.commit(&next).await
+    {
+        tracing::debug!(%error, "group commit failed, the checkpoint counts");
+    }
+    Ok(())
+}
+
+struct Processor {
+    writer: Arc<dyn LogWriter>,
+    scan: Arc<dyn LogScan>,
+    tables: Arc<dyn Tables>,
+    query: Arc<dyn TableQuery>,
+    clock: Arc<dyn Clock>,
+    topics: Topics,
+    config: ProcessorConfig,
+    partitions: BTreeMap<TopicPartition, Partition>,
+}
+
+/// One partition that this processor owns.
+struct Partition {
+    /// The position to be read next.
+    next: i64,
+    /// Whether there is something that no checkpoint has.
+    changed: bool,
+    completeness: Completeness,
+    duplicates: BTreeMap<(Symbol, Timestamp), DuplicatesRow>,
+    dead_letters: DeadLetters,
+}
+
+impl Processor {
+    /// Takes over partitions where their checkpoints left them.
+    async fn load(&mut self, assignment: Assignment) -> Result<(), ProcessorError> {
+        let mut starts = Vec::new();
+        for at in assignment.partitions().to_vec() {
+            let saved = persist("load checkpoint", || self.tables.load_checkpoint(ROLE, &at)).await?;
+            let output = saved.as_ref().and_then(|saved| saved.outputs.first());
+            let dead_letters =
+                DeadLetters::recover(self.scan.as_ref(), &self.topics.dead_letter, &at, output).await?;
+            let completeness = match &saved {
+                Some(saved) => checkpoint::decoded(&at, saved)?.completeness,
+                None => Completeness::default(),
+            };
+            let next = saved.map(|saved| saved.next);
+            tracing::info!(partition = %at, next = next.as_ref().map(|next| next.offset), "partition taken over");
+            let partition = Partition {
+                next: next.as_ref().map_or(0, |next| next.offset),
+                changed: false,
+                completeness,
+                duplicates: BTreeMap::new(),
+                dead_letters,
+            };
+            self.partitions.insert(at.clone(), partition);
+            starts.push(next.map_or(Start::Earliest(at), Start::At));
+        }
+        assignment.start(starts);
+        Ok(())
+    }
+
+    /// Stores what records say: trades and gaps at once, the rest with the next checkpoint.
+    async fn store(&mut self, records: Vec<Record>) -> Result<(), ProcessorError> {
+        let newest = records.iter().map(|record| record.appended_at).max();
+        let mut rows = Vec::new();
+        let mut gaps = Vec::new();
+        let decoded: Vec<(Record, Decoded)> = records.into_iter().filter_map(|record| self.decoded(record)).collect();
+        for (record, decoded) in &decoded {
+            if let Decoded::Trade(row) = decoded {
+                self.recall_hour(&record.at, &row.trade.symbol, row.hour()).await?;
+            } else if let Decoded::Ledger(LedgerEvent::Duplicates { symbol, hour, .. }) = decoded {
+                self.recall_duplicates(&record.at, symbol, *hour).await?;
+            }
+        }
+        for (record, decoded) in decoded {
+            self.account(&record, decoded, &mut rows, &mut gaps);
+        }
+        self.write(rows, gaps).await?;
+        if let Some(appended_at) = newest {
+            let waited = self.clock.now().micros_since(appended_at).max(0);
+            ::metrics::histogram!(metrics::STORE_LATENCY).record(waited as f64 / 1e6);
+        }
+        Ok(())
+    }
+
+    fn decoded(&self, record: Record) -> Option<(Record, Decoded)> {
+        let partition = self.partitions.get(&record.at)?;
+        if record.offset < partition.next {
+            return None;
+        }
+        let decoded =
+            if record.at.topic == self.topics.stream { decode::trade(&record) } else { decode::ledger_event(&record) };
+        Some((record, decoded))
+    }
+
+    /// Notes what a record says, without any waiting.
+    fn account(&mut self, record: &Record, decoded: Decoded, rows: &mut Vec<TradeRow>, gaps: &mut Vec<GapRow>) {
+        let Some(partition) = self.partitions.get_mut(&record.at) else { return };
+        partition.next = record.offset + 1;
+        partition.changed = true;
+        match decoded {
+            Decoded::Trade(row) => {
+                let late = partition.completeness.enter(&row.trade, record.offset, self.config.watermark());
+                if late {
+                    ::metrics::counter!(metrics::TRADES_LATE).increment(1);
+                }
+                rows.push(row);
+            }
+            Decoded::Ledger(LedgerEvent::Gap { symbol, ids, state, cause, detected_at, closed_at, .. }) => {
+                let filled_at = closed_at.filter(|_| state == GapState::Filled);
+                gaps.push(GapRow { symbol, ids, state, cause, detected_at, filled_at, version: record.offset });
+            }
+            Decoded::Ledger(LedgerEvent::Duplicates { symbol, hour, count, .. }) => {
+                let row = partition.duplicates.get_mut(&(symbol, hour));
+                if let Some(row) = row.filter(|row| row.version < record.offset) {
+                    row.dropped += count;
+                    row.version = record.offset;
+                }
+            }
+            Decoded::Dead(reason) => {
+                tracing::warn!(at = %record.at, offset = record.offset, reason, "unusable record kept as a dead letter");
+                ::metrics::counter!(metrics::RECORDS_DEAD).increment(1);
+                partition.dead_letters.bury(record, reason);
+            }
+        }
+    }
+
+    async fn write(&mut self, rows: Vec<TradeRow>, gaps: Vec<GapRow>) -> Result<(), ProcessorError> {
+        let stored = rows.len() as u64;
+        store_trades(self.tables.as_ref(), rows, &self.config).await?;
+        ::metrics::counter!(metrics::TRADES_STORED).increment(stored);
+        if !gaps.is_empty() {
+            persist("store gaps", || self.tables.write_gaps(&gaps)).await?;
+        }
+        for (at, partition) in &mut self.partitions {
+            partition.dead_letters.publish(self.writer.as_ref(), self.scan.as_ref(), at).await?;
+        }
+        Ok(())
+    }
+
+    /// Saves how far each partition is stored. Only to be called when all rows are acknowledged.
+    async fn checkpoint(&mut self) -> Result<Vec<Position>, ProcessorError> {
+        let mut saved = Vec::new();
+        for (at, partition) in self.partitions.iter_mut().filter(|(_, partition)| partition.changed) {
+            let rows = partition.completeness.changed_rows(partition.next - 1);
+            if !rows.is_empty() {
+                persist("store completeness", || self.tables.write_completeness(&rows)).await?;
+            }
+            let duplicates: Vec<_> = std::mem::take(&mut partition.duplicates).into_values().collect();
+            if !duplicates.is_empty() {
+                persist("store duplicates", || self.tables.write_duplicates(&duplicates)).await?;
+            }
+            partition.completeness.forget_old();
+            let next = Position { at: at.clone(), offset: partition.next };
+            let output = partition.dead_letters.output().clone();
+            let checkpoint = checkpoint::encoded(next.clone(), &partition.completeness, vec![output]);
+            persist("save checkpoint", || self.tables.save_checkpoint(&checkpoint)).await?;
+            partition.changed = false;
+            saved.push(next);
+        }
+        ::metrics::counter!(metrics::CHECKPOINTS_SAVED).increment(saved.len() as u64);
+        Ok(saved)
+    }
+
+    /// Stores what is known of partitions and forgets them. If that takes too long they go all the
+    /// same: the successor does the rest again.
+    async fn let_go(&mut self, revocation: Revocation, reader: &mut dyn LogReader) -> Result<(), ProcessorError> {
+        match tokio::time::timeout(self.config.revoke_patience(), self.checkpoint()).await {
+            Ok(stored) => commit(reader, stored?).await?,
+            Err(_) => tracing::warn!("partitions revoked before they were stored, their next owner does it again"),
+        }
+        for at in revocation.partitions() {
+            tracing::info!(partition = %at, "partition let go");
+            self.partitions.remove(at);
+        }
+        revocation.done();
+        Ok(())
+    }
+
+    /// Reads an hour back from the tables if it is not in mind.
+    async fn recall_hour(&mut self, at: &TopicPartition, symbol: &Symbol, hour: Timestamp) -> Result<(), PortError> {
+        let known = self.partitions.get(at).is_none_or(|partition| partition.completeness.knows(symbol, hour));
+        if known {
+            return Ok(());
+        }
+        let stored = self.stored_hour(symbol, hour).await?;
+        if let Some(partition) = self.partitions.get_mut(at) {
+            partition.completeness.restore(symbol, hour, stored);
+        }
+        Ok(())
+    }
+
+    async fn stored_hour(&self, symbol: &Symbol, hour: Timestamp) -> Result<Hour, PortError> {
+        let mut ids = IdSet::new();
+        let mut after = None;
+        loop {
+            let page = persist("read hour", || self.query.trades(symbol, hour, after, PAGE)).await?;
+            ids.extend(page.iter().map(|row| domain::IdRange::one(row.trade.id)));
+            after = page.last().map(|row| (row.trade.trade_time, row.trade.id));
+            if page.len() < PAGE {
+                break;
+            }
+        }
+        let rows = persist("read completeness", || self.query.completeness(symbol, hour.day())).await?;
+        let row = rows.into_iter().find(|row| row.hour == hour).and_then(|row| row.trades);
+        let (late, counted_to) = row.map_or((0, -1), |row| (row.late, row.version));
+        Ok(Hour { ids, late, counted_to })
+    }
+
+    /// Reads the count of duplicates back from the tables if it is not in mind.
+    async fn recall_duplicates(&mut self, at: &TopicPartition, symbol: &Symbol, hour: Timestamp) -> Result<(), PortError> {
+        let key = (symbol.clone(), hour);
+        let known = self.partitions.get(at).is_none_or(|partition| partition.duplicates.contains_key(&key));
+        if known {
+            return Ok(());
+        }
+        let rows = persist("read completeness", || self.query.completeness(symbol, hour.day())).await?;
+        let stored = rows.into_iter().find(|row| row.hour == hour).and_then(|row| row.duplicates);
+        let none = DuplicatesRow { symbol: symbol.clone(), hour, dropped: 0, version: -1 };
+        if let Some(partition) = self.partitions.get_mut(at) {
+            partition.duplicates.insert(key, stored.unwrap_or(none));
+        }
+        Ok(())
+    }
+}
