@@ -1,2 +1,62 @@
-//! The one binary.
-fn main() {}
+//! fulltape: the full tape of the crypto market. One binary, one role per subcommand.
+
+mod cli;
+mod config;
+mod progress;
+mod roles;
+mod sim;
+mod sources;
+mod tables;
+mod up;
+mod wire;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use runtime::{shutdown, telemetry};
+
+use crate::cli::{Cli, Command};
+use crate::config::Config;
+
+/// The exit status for a configuration or a command line that cannot be used (`EX_USAGE`).
+const USAGE: u8 = 64;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let config = match cli.config() {
+        Ok(config) => config,
+        Err(errors) => {
+            eprintln!("{errors}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    if cli.print_config {
+        print!("{}", runtime::configuration::printed(&config));
+        return ExitCode::SUCCESS;
+    }
+    if let Err(error) = telemetry::start_log(&config.telemetry.log, config.telemetry.format) {
+        eprintln!("telemetry.log: {error}");
+        return ExitCode::from(USAGE);
+    }
+    match run(cli.command, config).await {
+        Ok(status) => status,
+        Err(error) => {
+            eprintln!("fulltape: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command, config: Config) -> anyhow::Result<ExitCode> {
+    let stop = shutdown::on_signal()?;
+    match command {
+        Command::Up(up) => up::run(config, up.once, stop).await,
+        Command::Ingest(ingest) => roles::ingest(config, ingest.once, stop).await,
+        Command::Processor => roles::processor(config, stop).await,
+        Command::Archiver => roles::archiver(config, stop).await,
+        Command::Audit(audit) => roles::audit(config, audit, stop).await,
+        Command::Init(init) => roles::init(config, init).await,
+        Command::Sim => sim::run(config, stop).await,
+    }
+}

@@ -2,8 +2,7 @@
 //!
 //! In flow order: [`decode`] tells what a frame is, [`sequence`] asks the ledger whether its trade is
 //! new, [`backfill`] fetches what the stream skipped, [`publish`] appends to the log, and
-//! [`run`](mod@run) is the loop around them. [`rebuild`] makes the ledger from the log itself, at
-//! start and whenever an append may or may not have happened.
+//! [`run`](mod@run) is the loop around them. [`rebuild`] makes the ledger from the log itself at start.
 //!
 //! The exchange is the spool: what could not be handed over in time is a gap like any other, and is
 //! fetched again.

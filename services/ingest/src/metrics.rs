@@ -16,5 +16,5 @@ pub const DUPLICATES_DROPPED: &str = "trades_duplicate_total";
 pub const GAPS_OPENED: &str = "gaps_opened_total";
 /// Trade ids that are missing now.
 pub const TRADES_MISSING: &str = "trades_missing";
-/// Times the ledger was rebuilt because an append may or may not have happened.
-pub const LEDGER_REBUILDS: &str = "ledger_rebuilds_total";
+/// Appends whose outcome stayed open, so that the log was looked at.
+pub const APPENDS_UNCERTAIN: &str = "appends_uncertain_total";

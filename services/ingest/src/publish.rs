@@ -1,7 +1,9 @@
 //! Last stage: the log. One batch is on its way at a time; meanwhile the next one grows, so that
 //! batches are as large as the log is slow.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use domain::ledger::LedgerEvent;
@@ -10,21 +12,38 @@ use domain::topics::partition_of;
 use domain::{Headers, Outgoing, Position, Symbol, Timestamp, Topic, TopicPartition};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use ports::{LogWriter, PortError};
+use ports::{LogScan, LogWriter, PortError, persist};
 
 use crate::config::Topics;
 use crate::decode::{Arrival, DeadInput};
+use crate::metrics;
+use crate::rebuild::for_each;
 use crate::sequence::Batch;
 
-/// A batch and what became of it: where its trades stand, or why they may not.
-pub type Published = (Batch, Result<Vec<Position>, PortError>);
+/// The end of each partition that is written to, as far as known: what was acknowledged, or looked at.
+pub type Ends = BTreeMap<TopicPartition, i64>;
+
+/// A batch that is in the log, and how far the log has come.
+pub type Published = Result<(Batch, Ends), PortError>;
+
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// Appends batches, one after the other.
 pub struct Publisher {
-    writer: Arc<dyn LogWriter>,
-    topics: Topics,
-    partitions: Partitions,
+    log: Log,
+    records: Records,
+    ends: Ends,
     in_flight: Option<BoxFuture<'static, Published>>,
+}
+
+/// The log: where to write, and how to look what was written.
+#[derive(Clone)]
+pub struct Log {
+    /// Appends.
+    pub writer: Arc<dyn LogWriter>,
+    /// Looks.
+    pub scan: Arc<dyn LogScan>,
 }
 
 /// How many partitions each topic has.
@@ -39,9 +58,9 @@ pub struct Partitions {
 }
 
 impl Publisher {
-    /// A publisher with nothing in flight.
-    pub fn new(writer: Arc<dyn LogWriter>, topics: Topics, partitions: Partitions) -> Self {
-        Self { writer, topics, partitions, in_flight: None }
+    /// A publisher with nothing in flight, for a log that ends at `ends`.
+    pub fn new(log: Log, topics: Topics, partitions: Partitions, ends: Ends) -> Self {
+        Self { log, records: Records { topics, partitions }, ends, in_flight: None }
     }
 
     /// Whether a batch is on its way.
@@ -52,29 +71,104 @@ impl Publisher {
     /// Sends a batch on its way. There must be none.
     pub fn publish(&mut self, batch: Batch) {
         assert!(self.in_flight.is_none(), "one batch at a time keeps the order");
-        let first = self.ledger_records(&batch.opened);
-        let mut middle: Vec<Outgoing> = batch.arrivals.iter().map(|arrival| self.trade_record(arrival)).collect();
-        middle.extend(batch.dead.iter().map(|dead| self.dead_record(dead)));
-        let mut last = self.ledger_records(&batch.settled);
-        last.extend(self.ledger_records(&duplicates_of(&batch)));
-        let writer = Arc::clone(&self.writer);
+        let (log, records, mut ends) = (self.log.clone(), self.records.clone(), std::mem::take(&mut self.ends));
         let published = async move {
-            let appended = append_in_order(writer.as_ref(), first, middle, last).await;
-            (batch, appended)
+            log.append(&mut ends, || records.opened(&batch)).await?;
+            log.append(&mut ends, || records.input(&batch)).await?;
+            log.append(&mut ends, || records.settled(&batch)).await?;
+            Ok((batch, ends))
         };
         self.in_flight = Some(published.boxed());
     }
 
     /// Waits for the batch on its way; for ever if there is none. Cancel-safe.
-    pub async fn done(&mut self) -> Published {
-        match self.in_flight.as_mut() {
-            Some(published) => {
-                let published = published.await;
-                self.in_flight = None;
-                published
-            }
-            None => std::future::pending().await,
+    pub async fn done(&mut self) -> Result<Batch, PortError> {
+        let Some(published) = self.in_flight.as_mut() else { return std::future::pending().await };
+        let published = published.await;
+        self.in_flight = None;
+        let (batch, ends) = published?;
+        self.ends = ends;
+        Ok(batch)
+    }
+
+    /// How far the log has come, by the last batch that was done.
+    pub fn ends(&self) -> &Ends {
+        &self.ends
+    }
+}
+
+impl Log {
+    /// Appends records until all of them are acknowledged. When it stays open whether some are in
+    /// the log, looks, and appends those that are not.
+    async fn append(&self, ends: &mut Ends, records: impl Fn() -> Vec<Outgoing>) -> Result<(), PortError> {
+        let mut wanted = records();
+        let mut wait = FIRST_WAIT;
+        while !wanted.is_empty() {
+            let error = match self.writer.append(wanted).await {
+                Ok(positions) => {
+                    for Position { at, offset } in positions {
+                        let end = ends.entry(at).or_default();
+                        *end = (*end).max(offset + 1);
+                    }
+                    return Ok(());
+                }
+                Err(error) if error.is_retriable() => error,
+                Err(error) => return Err(error),
+            };
+            tracing::warn!(%error, wait_ms = wait.as_millis(), "append without acknowledgement, looking what is in the log");
+            ::metrics::counter!(metrics::APPENDS_UNCERTAIN).increment(1);
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
+            wanted = self.still_wanted(records(), ends).await?;
         }
+        Ok(())
+    }
+
+    /// Those of the records that do not stand behind `ends`.
+    async fn still_wanted(&self, wanted: Vec<Outgoing>, ends: &Ends) -> Result<Vec<Outgoing>, PortError> {
+        let places: BTreeSet<&TopicPartition> = wanted.iter().map(|record| &record.to).collect();
+        let mut found: BTreeMap<(TopicPartition, Option<Bytes>), usize> = BTreeMap::new();
+        for at in places {
+            let bounds = persist("log bounds", || self.scan.bounds(&at.topic)).await?;
+            let end = bounds.into_iter().find(|bounds| bounds.at == *at).map_or(0, |bounds| bounds.end);
+            let from = Position { at: at.clone(), offset: ends.get(at).copied().unwrap_or_default() };
+            for_each(self.scan.as_ref(), from, end, |record| {
+                *found.entry((record.at.clone(), record.value.clone())).or_default() += 1;
+            })
+            .await?;
+        }
+        let mut is_there = |record: &Outgoing| match found.get_mut(&(record.to.clone(), record.value.clone())) {
+            Some(count) if *count > 0 => {
+                *count -= 1;
+                true
+            }
+            _ => false,
+        };
+        Ok(wanted.into_iter().filter(|record| !is_there(record)).collect())
+    }
+}
+
+/// Makes the log's records of a batch.
+#[derive(Clone)]
+struct Records {
+    topics: Topics,
+    partitions: Partitions,
+}
+
+impl Records {
+    fn opened(&self, batch: &Batch) -> Vec<Outgoing> {
+        self.ledger_records(&batch.opened)
+    }
+
+    fn input(&self, batch: &Batch) -> Vec<Outgoing> {
+        let trades = batch.arrivals.iter().map(|arrival| self.trade_record(arrival));
+        trades.chain(batch.dead.iter().map(|dead| self.dead_record(dead))).collect()
+    }
+
+    fn settled(&self, batch: &Batch) -> Vec<Outgoing> {
+        let mut records = self.ledger_records(&batch.settled);
+        records.extend(self.ledger_records(&duplicates_of(batch)));
+        records
     }
 
     fn trade_record(&self, arrival: &Arrival) -> Outgoing {
@@ -116,22 +210,6 @@ impl Publisher {
         };
         events.iter().map(record).collect()
     }
-}
-
-async fn append_in_order(
-    writer: &dyn LogWriter,
-    first: Vec<Outgoing>,
-    middle: Vec<Outgoing>,
-    last: Vec<Outgoing>,
-) -> Result<Vec<Position>, PortError> {
-    if !first.is_empty() {
-        writer.append(first).await?;
-    }
-    let positions = if middle.is_empty() { Vec::new() } else { writer.append(middle).await? };
-    if !last.is_empty() {
-        writer.append(last).await?;
-    }
-    Ok(positions)
 }
 
 fn duplicates_of(batch: &Batch) -> Vec<LedgerEvent> {

@@ -1,14 +1,16 @@
-//! The ledger made from the log itself: at start, and whenever an append may have happened.
+//! The ledger made from the log itself, at start.
 //!
 //! The gaps topic says which ids were ever missing; the stream's tail says how far each symbol has
 //! come and which of the missing ids have arrived since. A gap remembers where the stream ended
-//! when it opened, so the tail reaches back at least that far.
+//! when it opened, so the tail reaches back at least that far. A hole in the tail that no gap
+//! explains was left by an append that a crash cut short: it becomes a gap of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::ledger::{GapState, Ledger, LedgerEvent};
 use domain::topics::partition_of;
-use domain::{IdRange, IdSet, Position, Record, Symbol, TopicPartition, Trade};
+use domain::record::ORIGIN;
+use domain::{IdRange, IdSet, Origin, Position, Record, Symbol, Trade};
 use ports::{Bounds, LogScan, PortError, persist};
 
 use crate::config::{IngestConfig, Topics};
@@ -28,6 +30,8 @@ struct Gaps {
 #[derive(Default)]
 struct Tail {
     seen: IdSet,
+    /// The first id that did not come by backfill: from here on, ids came in order.
+    in_order_from: Option<u64>,
     /// Whether the tail reaches back to the log's very first record.
     whole: bool,
 }
@@ -74,7 +78,10 @@ impl Search<'_> {
         let mut end = partition.end;
         while end > partition.first && !self.satisfied(partition, end, &found) {
             let start = (end - STRIDE).max(partition.first);
-            for_each(scan, &partition.at, start, end, |record| note_trade(record, &mut found)).await?;
+            let mut stride = BTreeMap::new();
+            let from = Position { at: partition.at.clone(), offset: start };
+            for_each(scan, from, end, |record| note_trade(record, &mut stride)).await?;
+            stride.into_iter().for_each(|(symbol, earlier)| found.entry(symbol).or_default().precede(earlier));
             end = start;
         }
         let missed: Vec<_> = self.wanted.iter().filter(|symbol| !found.contains_key(**symbol)).collect();
@@ -93,14 +100,16 @@ impl Search<'_> {
     }
 }
 
-async fn for_each(
+/// Calls `note` with all records of a partition from a position up to `end`.
+///
+/// # Errors
+/// If the log cannot be read.
+pub async fn for_each(
     scan: &dyn LogScan,
-    at: &TopicPartition,
-    start: i64,
+    mut from: Position,
     end: i64,
     mut note: impl FnMut(&Record),
 ) -> Result<(), PortError> {
-    let mut from = Position { at: at.clone(), offset: start };
     while from.offset < end {
         let records = persist("log scan", || scan.read(&from, end)).await?;
         let Some(last) = records.last() else { return Ok(()) };
@@ -113,14 +122,33 @@ async fn for_each(
 fn note_trade(record: &Record, found: &mut BTreeMap<Symbol, Tail>) {
     let trade = record.value.as_deref().and_then(|value| Trade::from_event(value).ok());
     if let Some(trade) = trade {
-        found.entry(trade.symbol).or_default().seen.insert(trade.id);
+        let tail = found.entry(trade.symbol).or_default();
+        tail.seen.insert(trade.id);
+        if record.headers.parsed(ORIGIN) != Some(Origin::Backfill) {
+            tail.in_order_from.get_or_insert(trade.id);
+        }
+    }
+}
+
+impl Tail {
+    /// Takes in what stands right before.
+    fn precede(&mut self, earlier: Self) {
+        self.seen.extend(earlier.seen.ranges());
+        self.in_order_from = earlier.in_order_from.or(self.in_order_from);
+    }
+
+    /// Ids up to `high` that should be here and are not.
+    fn holes(&self, high: u64) -> Vec<IdRange> {
+        let from = if self.whole { self.seen.first() } else { self.in_order_from };
+        let span = from.and_then(|from| IdRange::new(from, high));
+        span.map_or_else(Vec::new, |span| self.seen.holes(span))
     }
 }
 
 async fn read_gaps(scan: &dyn LogScan, topics: &Topics) -> Result<BTreeMap<Symbol, Gaps>, PortError> {
     let mut gaps: BTreeMap<Symbol, Gaps> = BTreeMap::new();
     for Bounds { at, first, end } in persist("gaps bounds", || scan.bounds(&topics.gaps)).await? {
-        for_each(scan, &at, first, end, |record| {
+        for_each(scan, Position { at, offset: first }, end, |record| {
             let event = record.value.as_deref().map(LedgerEvent::from_json);
             if let Some(Ok(event)) = event {
                 gaps.entry(event.symbol().clone()).or_default().note(event);
@@ -176,12 +204,13 @@ fn merged(mut gaps: BTreeMap<Symbol, Gaps>, mut tails: BTreeMap<Symbol, Tail>) -
 
 fn ledger_of(gaps: Gaps, tail: &Tail) -> SymbolLedger {
     let open: Vec<OpenGap> = gaps.open.into_iter().map(|(gap, _)| gap).collect();
-    let mut ever_missing = gaps.unfillable;
+    let mut ever_missing = gaps.unfillable.clone();
     ever_missing.extend(open.iter().map(|gap| gap.ids));
-    let missing = ever_missing.difference(&tail.seen);
-    // An announced gap counts as seen even if the trade behind it was never appended.
+    // An announced gap counts as seen even if the trades around it were never appended.
     let high = tail.seen.last().max(ever_missing.last());
+    ever_missing.extend(high.into_iter().flat_map(|high| tail.holes(high)));
+    let missing = ever_missing.difference(&tail.seen);
     let low = if tail.whole { tail.seen.first().min(ever_missing.first().or(tail.seen.first())) } else { Some(0) };
     let bounds = low.zip(high).and_then(|(low, high)| IdRange::new(low, high));
-    SymbolLedger { ledger: Ledger::rebuilt(bounds, missing), open }
+    SymbolLedger { ledger: Ledger::rebuilt(bounds, missing), open, unfillable: gaps.unfillable }
 }

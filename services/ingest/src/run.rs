@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use domain::ledger::Verdict;
-use domain::{IdRange, Origin, Symbol, Trade};
+use domain::{IdRange, Origin, Symbol, Topic, Trade};
 use ports::{Clock, Feed, History, HistoryError, LogScan, LogWriter, PortError, persist};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -14,7 +14,7 @@ use crate::backfill::{Backfill, Page};
 use crate::config::{IngestConfig, Topics};
 use crate::decode::{Arrival, DeadInput, Decoded, decode};
 use crate::metrics;
-use crate::publish::{Partitions, Published, Publisher};
+use crate::publish::{Ends, Log, Partitions, Publisher};
 use crate::rebuild::rebuild;
 use crate::sequence::{Batch, Sequencer};
 
@@ -66,16 +66,15 @@ pub async fn run(
 /// What the loop waits for.
 enum Event {
     Stop,
-    Published(Published),
+    Published(Batch),
     Page(Option<Page>),
     Feed(Decoded),
 }
 
 struct Ingest {
     feed: Box<dyn Feed>,
-    scan: Arc<dyn LogScan>,
     clock: Arc<dyn Clock>,
-    topics: Topics,
+    stream: Topic,
     config: IngestConfig,
     sequencer: Sequencer,
     backfill: Option<Backfill>,
@@ -88,19 +87,22 @@ struct Ingest {
 impl Ingest {
     async fn start(ports: IngestPorts, topics: Topics, config: IngestConfig) -> Result<Self, IngestError> {
         let IngestPorts { feed, history, writer, scan, clock } = ports;
+        let mut ends = Ends::new();
         let partitions = Partitions {
-            stream: partition_count(scan.as_ref(), &topics.stream).await?,
-            gaps: partition_count(scan.as_ref(), &topics.gaps).await?,
-            dead_letter: partition_count(scan.as_ref(), &topics.dead_letter).await?,
+            stream: partitions_of(scan.as_ref(), &topics.stream, &mut ends).await?,
+            gaps: partitions_of(scan.as_ref(), &topics.gaps, &mut ends).await?,
+            dead_letter: partitions_of(scan.as_ref(), &topics.dead_letter, &mut ends).await?,
         };
         let mut sequencer = rebuild(scan.as_ref(), &topics, &config).await?;
         let mut batch = Batch::default();
+        sequencer.open_silent(clock.now());
         sequencer.settle(clock.now(), &mut batch);
         tracing::info!(missing = sequencer.missing(), "ledger rebuilt from the log");
         let backfill = history.map(|history| Backfill::new(history, &config));
-        let publisher = Publisher::new(writer, topics.clone(), partitions);
+        let stream = topics.stream.clone();
+        let publisher = Publisher::new(Log { writer, scan }, topics, partitions, ends);
         let (ended, summary) = (false, Summary::default());
-        Ok(Self { feed, scan, clock, topics, config, sequencer, backfill, publisher, batch, ended, summary })
+        Ok(Self { feed, clock, stream, config, sequencer, backfill, publisher, batch, ended, summary })
     }
 
     async fn run(mut self, stop: &CancellationToken) -> Result<Summary, IngestError> {
@@ -111,7 +113,7 @@ impl Ingest {
             }
             match self.next(stop).await? {
                 Event::Stop => return self.drained().await,
-                Event::Published(published) => self.published(published).await?,
+                Event::Published(batch) => self.published(&batch),
                 Event::Page(Some(page)) => self.page(page),
                 Event::Page(None) => {}
                 Event::Feed(decoded) => self.arrived(decoded),
@@ -127,7 +129,7 @@ impl Ingest {
         tokio::select! {
             biased;
             () = stop.cancelled() => Ok(Event::Stop),
-            published = self.publisher.done() => Ok(Event::Published(published)),
+            batch = self.publisher.done() => Ok(Event::Published(batch?)),
             page = next_page(self.backfill.as_mut()), if room => Ok(Event::Page(page)),
             event = self.feed.next(), if room && !self.ended => Ok(Event::Feed(decode(event?))),
         }
@@ -252,41 +254,14 @@ impl Ingest {
         }
     }
 
-    async fn published(&mut self, (batch, appended): Published) -> Result<(), IngestError> {
-        match appended {
-            Ok(positions) => {
-                for position in positions.into_iter().filter(|position| position.at.topic == self.topics.stream) {
-                    self.sequencer.acknowledged(position.at.partition, position.offset + 1);
-                }
-                let trades = batch.arrivals.len() as u64;
-                self.summary.published += trades;
-                ::metrics::counter!(metrics::TRADES_PUBLISHED).increment(trades);
-                ::metrics::gauge!(metrics::TRADES_MISSING).set(self.sequencer.missing() as f64);
-                Ok(())
-            }
-            Err(error) if error.is_retriable() => self.look_and_offer_again(batch, &error).await,
-            Err(error) => Err(error.into()),
+    fn published(&mut self, batch: &Batch) {
+        for (at, end) in self.publisher.ends().iter().filter(|(at, _)| at.topic == self.stream) {
+            self.sequencer.acknowledged(at.partition, *end);
         }
-    }
-
-    /// Some of the batch may be in the log. The log itself says which: the ledger is rebuilt from it,
-    /// and everything that was not acknowledged is entered again.
-    async fn look_and_offer_again(&mut self, failed: Batch, error: &PortError) -> Result<(), IngestError> {
-        tracing::warn!(%error, trades = failed.arrivals.len(), "append without acknowledgement, rebuilding the ledger");
-        ::metrics::counter!(metrics::LEDGER_REBUILDS).increment(1);
-        self.sequencer = rebuild(self.scan.as_ref(), &self.topics, &self.config).await?;
-        let pending = std::mem::take(&mut self.batch);
-        self.sequencer.settle(self.clock.now(), &mut self.batch);
-        for mut batch in [failed, pending] {
-            self.batch.merge_duplicates(&mut batch.duplicates);
-            batch.dead.into_iter().for_each(|dead| self.batch.bury(dead));
-            let now = self.clock.now();
-            for arrival in batch.arrivals {
-                // A duplicate here is a trade that the failed append did write.
-                self.sequencer.enter_again(arrival, now, &mut self.batch);
-            }
-        }
-        Ok(())
+        let trades = batch.arrivals.len() as u64;
+        self.summary.published += trades;
+        ::metrics::counter!(metrics::TRADES_PUBLISHED).increment(trades);
+        ::metrics::gauge!(metrics::TRADES_MISSING).set(self.sequencer.missing() as f64);
     }
 
     /// Hands over what is there, within the time there is.
@@ -295,11 +270,7 @@ impl Ingest {
         while self.publisher.is_busy() || !self.batch.is_empty() {
             self.publish();
             match tokio::time::timeout_at(deadline, self.publisher.done()).await {
-                Ok((batch, Ok(_))) => self.summary.published += batch.arrivals.len() as u64,
-                Ok((_, Err(error))) => {
-                    tracing::warn!(%error, "stopped without acknowledgement, the ids are looked for at the next start");
-                    break;
-                }
+                Ok(batch) => self.published(&batch?),
                 Err(_) => {
                     tracing::warn!("stopped before the log answered, the ids are looked for at the next start");
                     break;
@@ -323,7 +294,9 @@ async fn next_page(backfill: Option<&mut Backfill>) -> Option<Page> {
     }
 }
 
-async fn partition_count(scan: &dyn LogScan, topic: &str) -> Result<i32, PortError> {
+async fn partitions_of(scan: &dyn LogScan, topic: &str, ends: &mut Ends) -> Result<i32, PortError> {
     let bounds = persist("topic", || scan.bounds(topic)).await?;
-    Ok(i32::try_from(bounds.len()).unwrap_or(i32::MAX))
+    let partitions = i32::try_from(bounds.len()).unwrap_or(i32::MAX);
+    ends.extend(bounds.into_iter().map(|bounds| (bounds.at, bounds.end)));
+    Ok(partitions)
 }

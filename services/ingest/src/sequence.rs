@@ -31,6 +31,8 @@ pub struct SymbolLedger {
     pub ledger: Ledger,
     /// Gaps that are neither filled nor given up.
     pub open: Vec<OpenGap>,
+    /// Ids given up before this run.
+    pub unfillable: IdSet,
 }
 
 /// Duplicates by symbol and hour: how many, and the smallest and largest id.
@@ -66,13 +68,6 @@ impl Batch {
             && self.duplicates.is_empty()
     }
 
-    /// Takes over the count of duplicates of another batch.
-    pub fn merge_duplicates(&mut self, other: &mut Duplicates) {
-        for (key, (count, ids)) in std::mem::take(other) {
-            self.count_duplicates(key, count, ids);
-        }
-    }
-
     fn count_duplicates(&mut self, key: (Symbol, Timestamp), more: u64, added: IdRange) {
         let (count, ids) = self.duplicates.entry(key).or_insert((0, added));
         *count += more;
@@ -92,19 +87,34 @@ pub struct Sequencer {
     symbols: BTreeMap<Symbol, SymbolLedger>,
     /// The next offset of each partition of the stream, as far as acknowledged.
     ends: Vec<i64>,
+    /// Gaps that a rebuild found, and no record of the log announces yet.
+    unannounced: Vec<LedgerEvent>,
 }
 
 impl Sequencer {
     /// From ledgers and partition ends as the log has them.
     pub fn new(symbols: BTreeMap<Symbol, SymbolLedger>, ends: Vec<i64>) -> Self {
         assert!(!ends.is_empty(), "the stream has partitions");
-        Self { symbols, ends }
+        Self { symbols, ends, unannounced: Vec::new() }
+    }
+
+    /// Adds gaps that nobody has announced: ids of which an append that was cut short left no trace.
+    pub fn open_silent(&mut self, now: Timestamp) {
+        for (symbol, ledger) in &mut self.symbols {
+            let mut announced: IdSet = ledger.open.iter().map(|gap| gap.ids).collect();
+            announced.extend(ledger.unfillable.ranges());
+            let end = self.ends[usize::try_from(partition_in(symbol, &self.ends)).expect("not negative")];
+            for ids in ledger.ledger.missing().difference(&announced).ranges() {
+                let gap = OpenGap { cause: "an append was cut short".to_owned(), ..OpenGap::found(ids, now, end) };
+                self.unannounced.push(gap.event(symbol, ids, GapState::Open, None));
+                ledger.open.push(gap);
+            }
+        }
     }
 
     /// The partition of a symbol.
     pub fn partition(&self, symbol: &Symbol) -> i32 {
-        let partitions = i32::try_from(self.ends.len()).expect("Kafka counts partitions in 32 bits");
-        partition_of(symbol.as_str().as_bytes(), partitions)
+        partition_in(symbol, &self.ends)
     }
 
     /// Enters a trade: into the batch if it is new, into the count of duplicates if not.
@@ -131,15 +141,6 @@ impl Sequencer {
         verdict
     }
 
-    /// Enters a trade that was entered before and not acknowledged. If the log has it now, the failed
-    /// append wrote it: that is no duplicate of the source's.
-    pub fn enter_again(&mut self, arrival: Arrival, now: Timestamp, batch: &mut Batch) {
-        let known = self.symbols.get(&arrival.symbol).is_some_and(|symbol| symbol.ledger.has(arrival.id));
-        if !known {
-            self.enter(arrival, now, batch);
-        }
-    }
-
     /// Whether an id is missing.
     pub fn is_missing(&self, symbol: &Symbol, id: u64) -> bool {
         self.symbols.get(symbol).is_some_and(|symbol| symbol.ledger.missing().contains(id))
@@ -164,8 +165,9 @@ impl Sequencer {
         }
     }
 
-    /// Closes gaps that turn out to be filled already, after a rebuild.
+    /// Announces what a rebuild found, and closes gaps that turn out to be filled already.
     pub fn settle(&mut self, now: Timestamp, batch: &mut Batch) {
+        batch.opened.append(&mut self.unannounced);
         for (symbol, ledger) in &mut self.symbols {
             ledger.settle(symbol, now, batch);
         }
@@ -193,6 +195,11 @@ impl Sequencer {
             *end = next.max(*end);
         }
     }
+}
+
+fn partition_in(symbol: &Symbol, ends: &[i64]) -> i32 {
+    let partitions = i32::try_from(ends.len()).expect("Kafka counts partitions in 32 bits");
+    partition_of(symbol.as_str().as_bytes(), partitions)
 }
 
 impl SymbolLedger {

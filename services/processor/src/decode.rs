@@ -1,8 +1,7 @@
 //! First stage: what a record is.
 
 use domain::ledger::LedgerEvent;
-use domain::record::{ORIGIN, RECEIVED_AT};
-use domain::{Origin, Record, Timestamp, Trade, TradeRow};
+use domain::{Record, TradeRow};
 
 /// What a record is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,16 +14,10 @@ pub enum Decoded {
     Dead(String),
 }
 
-/// Reads a record of the stream. A record without our headers, say from another producer, is a live
-/// trade received when it was appended.
+/// Reads a record of the stream.
 pub fn trade(record: &Record) -> Decoded {
-    let Some(value) = &record.value else { return Decoded::Dead("no value: expected a trade event".to_owned()) };
-    match Trade::from_event(value) {
-        Ok(trade) => Decoded::Trade(TradeRow {
-            trade,
-            origin: record.headers.parsed(ORIGIN).unwrap_or(Origin::Live),
-            received_at: record.headers.parsed(RECEIVED_AT).map_or(record.appended_at, Timestamp::from_micros),
-        }),
+    match TradeRow::from_record(record) {
+        Ok(row) => Decoded::Trade(row),
         Err(error) => Decoded::Dead(error.to_string()),
     }
 }

@@ -127,7 +127,7 @@ impl Processor {
     async fn load(&mut self, assignment: Assignment) -> Result<(), ProcessorError> {
         let mut starts = Vec::new();
         for at in assignment.partitions().to_vec() {
-            let saved = persist("load checkpoint", || self.tables.load_checkpoint(ROLE, &at)).await?;
+            let saved = persist("load checkpoint", || self.query.load_checkpoint(ROLE, &at)).await?;
             let output = saved.as_ref().and_then(|saved| saved.outputs.first());
             let dead_letters =
                 DeadLetters::recover(self.scan.as_ref(), &self.topics.dead_letter, &at, output).await?;
@@ -200,7 +200,9 @@ impl Processor {
             }
             Decoded::Ledger(LedgerEvent::Gap { symbol, ids, state, cause, detected_at, closed_at, .. }) => {
                 let filled_at = closed_at.filter(|_| state == GapState::Filled);
-                gaps.push(GapRow { symbol, ids, state, cause, detected_at, filled_at, version: record.offset });
+                // What closes a gap outranks what opened it, even if that lands in the log late.
+                let version = detected_at.micros() * 2 + i64::from(state != GapState::Open);
+                gaps.push(GapRow { symbol, ids, state, cause, detected_at, filled_at, version });
             }
             Decoded::Ledger(LedgerEvent::Duplicates { symbol, hour, count, .. }) => {
                 let row = partition.duplicates.get_mut(&(symbol, hour));

@@ -50,11 +50,6 @@ impl Ledger {
         &self.missing
     }
 
-    /// Whether the log has an id.
-    pub fn has(&self, id: u64) -> bool {
-        self.bounds.is_some_and(|bounds| (bounds.from..=bounds.to).contains(&id)) && !self.missing.contains(id)
-    }
-
     /// Enters an id that is about to be published, and says whether it should be.
     pub fn enter(&mut self, id: u64) -> Verdict {
         let Some(bounds) = self.bounds.as_mut() else {

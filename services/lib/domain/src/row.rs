@@ -4,10 +4,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::id_set::IdRange;
 use crate::ledger::GapState;
-use crate::record::Origin;
+use crate::record::{ORIGIN, Origin, RECEIVED_AT, Record};
 use crate::symbol::Symbol;
 use crate::time::Timestamp;
-use crate::trade::Trade;
+use crate::trade::{Trade, TradeError};
 
 /// A row of `trades`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +20,34 @@ pub struct TradeRow {
     pub received_at: Timestamp,
 }
 
+/// Why a record of the stream is no trade.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotATrade {
+    /// A record without a value.
+    #[error("expected a trade event, got a record without a value")]
+    NoValue,
+    /// A value that is no valid trade event.
+    #[error(transparent)]
+    Event(#[from] TradeError),
+}
+
 impl TradeRow {
+    /// The trade that a record of the stream carries.
+    ///
+    /// Another producer may leave out our headers: the origin is then `live`, and the time of receipt
+    /// is when the log appended the record. Both follow from the log alone.
+    ///
+    /// # Errors
+    /// Says why the record is no trade.
+    pub fn from_record(record: &Record) -> Result<Self, NotATrade> {
+        let value = record.value.as_ref().ok_or(NotATrade::NoValue)?;
+        Ok(Self {
+            trade: Trade::from_event(value)?,
+            origin: record.headers.parsed(ORIGIN).unwrap_or(Origin::Live),
+            received_at: record.headers.parsed(RECEIVED_AT).map_or(record.appended_at, Timestamp::from_micros),
+        })
+    }
+
     /// The start of the trade's hour: with the symbol, the key of its table partition.
     pub fn hour(&self) -> Timestamp {
         self.trade.trade_time.hour()
@@ -52,7 +79,7 @@ pub struct GapRow {
     pub detected_at: Timestamp,
     /// When it was filled.
     pub filled_at: Option<Timestamp>,
-    /// The offset of the record that says so: an older one never overwrites a newer one.
+    /// When the gap was found, and whether it is closed: a lower one never overwrites a higher one.
     pub version: i64,
 }
 

@@ -18,6 +18,7 @@ pub mod error;
 pub mod feed;
 pub mod log;
 pub mod memory;
+pub mod retry;
 pub mod tables;
 
 pub use archive::{Archive, FileInfo, Published};
@@ -25,4 +26,5 @@ pub use clock::{Clock, SystemClock};
 pub use error::PortError;
 pub use feed::{Feed, FeedEvent, History, HistoryError};
 pub use log::{Assignment, Bounds, LogEvent, LogReader, LogScan, LogWriter, Revocation, Start};
+pub use retry::persist;
 pub use tables::{Checkpoint, CompletenessView, TableQuery, Tables};

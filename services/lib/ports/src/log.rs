@@ -33,7 +33,7 @@ pub trait LogWriter: Send + Sync {
 
 /// Reads as a member of a group: partitions are given and taken away.
 #[async_trait]
-pub trait LogReader: Send {
+pub trait LogReader: Send + Sync {
     /// The next event. Cancel-safe: an event that was not returned is not lost.
     ///
     /// Records of one partition MUST come in order of offset, starting where [`Assignment::start`]

@@ -40,12 +40,6 @@ pub trait Tables: Send + Sync {
     /// # Errors
     /// As the store has them.
     async fn save_checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), PortError>;
-
-    /// The checkpoint of a role and a partition, if there is one.
-    ///
-    /// # Errors
-    /// As the store has them.
-    async fn load_checkpoint(&self, role: &str, at: &TopicPartition) -> Result<Option<Checkpoint>, PortError>;
 }
 
 /// How far a role has come with a partition, and what it had in mind there.
@@ -64,6 +58,12 @@ pub struct Checkpoint {
 /// Reads rows.
 #[async_trait]
 pub trait TableQuery: Send + Sync {
+    /// The checkpoint of a role and a partition, if there is one.
+    ///
+    /// # Errors
+    /// As the store has them.
+    async fn load_checkpoint(&self, role: &str, at: &TopicPartition) -> Result<Option<Checkpoint>, PortError>;
+
     /// Trades of a symbol and hour, in order of (trade time in ms, trade id), behind `after` if
     /// given, at most `limit`.
     ///

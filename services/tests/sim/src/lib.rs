@@ -1,1 +1,14 @@
-//! sim.
+//! The simulation: ingest, processors and archivers over servers in memory, on one thread, in
+//! virtual time, with misfortune drawn from a seed.
+//!
+//! [`exchange`] issues trades and loses some on the way; [`world`] runs, crashes and restarts the
+//! services; [`verdict`] compares what they made of it with what was issued; [`planted`] has the bugs
+//! that the verdict must find. A seed is a story: told twice, it is the same.
+
+pub mod exchange;
+pub mod planted;
+pub mod verdict;
+pub mod world;
+
+pub use planted::Bug;
+pub use world::{Outcome, Plan, run};

@@ -1,0 +1,140 @@
+//! What the audit found.
+
+use std::fmt;
+
+use domain::{IdRange, Symbol, Timestamp};
+use serde::{Serialize, Serializer};
+
+/// The audit's result.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    /// A row per symbol and hour.
+    pub hours: Vec<HourReport>,
+    /// Everything that is not as it should be.
+    pub findings: Vec<Finding>,
+    /// Records of the log that the tables or the archive do not have yet.
+    pub pending: u64,
+    /// Records of the log that are no valid trade; kept as dead letters.
+    pub unusable: u64,
+}
+
+/// One symbol and hour.
+#[derive(Clone, Debug, Serialize)]
+pub struct HourReport {
+    /// The market.
+    pub symbol: Symbol,
+    /// The start of the hour, UTC.
+    #[serde(serialize_with = "as_text")]
+    pub hour: Timestamp,
+    /// Ids that the exchange issued.
+    pub issued: u64,
+    /// Of these, in the log.
+    pub log: u64,
+    /// Of these, in the tables.
+    pub tables: u64,
+    /// Of these, in the archive.
+    pub archive: u64,
+    /// Ids that are nowhere.
+    pub missing: u64,
+    /// Rows or records too many, over all stores.
+    pub duplicates: u64,
+    /// Duplicates that ingest dropped before the log.
+    pub dropped: u64,
+    /// Trades that are not the same everywhere.
+    pub differing: u64,
+}
+
+/// Something that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "finding", rename_all = "snake_case")]
+pub enum Finding {
+    /// Ids that the exchange issued and no store has.
+    Missing {
+        /// The market.
+        symbol: Symbol,
+        /// The ids.
+        #[serde(serialize_with = "as_text")]
+        ids: IdRange,
+        /// What the gaps table says of them.
+        cause: String,
+    },
+    /// Trades of the log that a store lacks.
+    Absent {
+        /// Which store: `tables` or `archive`.
+        store: &'static str,
+        /// The market.
+        symbol: Symbol,
+        /// The ids.
+        #[serde(serialize_with = "as_text")]
+        ids: IdRange,
+    },
+    /// Trades of a store that the log does not have.
+    Surplus {
+        /// Which store: `tables` or `archive`.
+        store: &'static str,
+        /// The market.
+        symbol: Symbol,
+        /// The ids.
+        #[serde(serialize_with = "as_text")]
+        ids: IdRange,
+    },
+    /// Trades that a store has more than once.
+    Duplicate {
+        /// Which store: `log`, `tables` or `archive`.
+        store: &'static str,
+        /// The market.
+        symbol: Symbol,
+        /// The ids.
+        #[serde(serialize_with = "as_text")]
+        ids: IdRange,
+    },
+    /// A trade that is not the same in a store as in the log.
+    Differing {
+        /// Which store: `tables` or `archive`.
+        store: &'static str,
+        /// The market.
+        symbol: Symbol,
+        /// The id.
+        id: u64,
+    },
+    /// A file of the archive that does not start where the one before it ended.
+    BrokenChain {
+        /// Its path.
+        file: String,
+        /// Where the one before it ended.
+        expected_start: i64,
+        /// Where it starts.
+        start: i64,
+    },
+}
+
+impl Report {
+    /// Whether every id is everywhere, once and the same.
+    pub fn is_complete(&self) -> bool {
+        self.findings.is_empty()
+    }
+
+    /// The sum of one figure over all hours.
+    pub fn total(&self, figure: impl Fn(&HourReport) -> u64) -> u64 {
+        self.hours.iter().map(figure).sum()
+    }
+}
+
+fn as_text<T: fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing { symbol, ids, cause } => write!(f, "{symbol} {ids} missing: {cause}"),
+            Self::Absent { store, symbol, ids } => write!(f, "{symbol} {ids} in the log, not in the {store}"),
+            Self::Surplus { store, symbol, ids } => write!(f, "{symbol} {ids} in the {store}, not in the log"),
+            Self::Duplicate { store, symbol, ids } => write!(f, "{symbol} {ids} more than once in the {store}"),
+            Self::Differing { store, symbol, id } => write!(f, "{symbol} {id} differs between the {store} and the log"),
+            Self::BrokenChain { file, expected_start, start } => {
+                write!(f, "{file} starts at offset {start}, expected {expected_start}")
+            }
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! How far each partition can be compared: the log is always ahead of what is derived from it.
+
+use domain::{Position, TopicPartition, lake};
+use ports::{Archive, Bounds, LogScan, TableQuery, persist};
+
+use crate::AuditError;
+use crate::archive::Chain;
+
+/// The topics that the audit compares.
+#[derive(Clone, Debug)]
+pub struct Topics {
+    /// The topic of trades.
+    pub stream: domain::Topic,
+    /// The role whose checkpoints say how far the tables have come.
+    pub role: String,
+}
+
+/// How far one partition has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lag {
+    /// Which partition.
+    pub at: TopicPartition,
+    /// The first offset the log has.
+    pub first: i64,
+    /// The log's end.
+    pub end: i64,
+    /// The next offset that the tables want.
+    pub stored_to: i64,
+    /// The next offset that the archive wants.
+    pub archived_to: i64,
+}
+
+impl Lag {
+    /// The end of what can be compared.
+    pub fn limit(&self) -> i64 {
+        self.end.min(self.stored_to).min(self.archived_to).max(self.first)
+    }
+
+    /// Records that are in the log, and not yet in the tables or the archive.
+    pub fn pending(&self) -> u64 {
+        u64::try_from(self.end - self.limit()).unwrap_or(0)
+    }
+
+    /// The position at which comparison ends.
+    pub fn limit_position(&self) -> Position {
+        Position { at: self.at.clone(), offset: self.limit() }
+    }
+}
+
+/// Asks the log, the tables and the archive how far they have come.
+///
+/// # Errors
+/// If one of them cannot be read.
+pub async fn lag(
+    scan: &dyn LogScan,
+    query: &dyn TableQuery,
+    archive: &dyn Archive,
+    topics: &Topics,
+) -> Result<Vec<Lag>, AuditError> {
+    let mut lags = Vec::new();
+    let bounds = persist("log bounds", || scan.bounds(&topics.stream)).await?;
+    let trades = Chain::ends(archive, lake::TRADES).await?;
+    let raw = Chain::ends(archive, &lake::raw_dataset(&topics.stream)).await?;
+    for Bounds { at, first, end } in bounds {
+        let checkpoint = persist("checkpoint", || query.load_checkpoint(&topics.role, &at)).await?;
+        let stored_to = checkpoint.map_or(first, |checkpoint| checkpoint.next.offset);
+        let archived = |ends: &std::collections::BTreeMap<i32, i64>| ends.get(&at.partition).copied().unwrap_or(first);
+        let archived_to = archived(&trades).min(archived(&raw));
+        lags.push(Lag { at, first, end, stored_to, archived_to });
+    }
+    Ok(lags)
+}

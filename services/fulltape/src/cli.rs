@@ -1,0 +1,147 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use runtime::{ConfigErrors, configuration};
+
+use crate::config::Config;
+
+/// The full tape of the crypto market: every trade, stored exactly once, archived for good, and
+/// proved complete.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// A TOML file with settings; variables named FULLTAPE__SECTION__KEY override it.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print the settings in force, secrets masked, and exit.
+    #[arg(long, global = true)]
+    pub print_config: bool,
+}
+
+/// The roles and tools.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Everything in one process, without any server: data in ./data.
+    Up(Up),
+    /// Feed to log: decode, sequence, publish, backfill.
+    Ingest(Ingest),
+    /// Log to tables.
+    Processor,
+    /// Log to archive.
+    Archiver,
+    /// Compare log, tables and archive; status 1 on any difference.
+    Audit(Audit),
+    /// Create topics, tables and the archive's root; harmless if they exist.
+    Init(Init),
+    /// An exchange that looks like Binance, with a seeded market and faults on demand.
+    Sim,
+}
+
+/// Where trades come from.
+#[derive(Debug, Default, Args)]
+pub struct SourceArgs {
+    /// Where trades come from: sim, binance, or replay:FILE. Several replays are read in order.
+    #[arg(long = "source", value_name = "SOURCE")]
+    sources: Vec<String>,
+    /// More recordings for a replay, read in order behind those of --source.
+    #[arg(value_name = "FILE")]
+    files: Vec<String>,
+    /// The pace of a replay: recorded, 10x (any factor), or max.
+    #[arg(long, value_name = "PACE")]
+    rate: Option<String>,
+    /// The symbols to collect, for example BTCUSDT,ETHUSDT.
+    #[arg(long, value_name = "SYMBOLS", value_delimiter = ',')]
+    symbols: Vec<String>,
+}
+
+/// Options of `up`.
+#[derive(Debug, Args)]
+pub struct Up {
+    #[command(flatten)]
+    source: SourceArgs,
+    /// The folder for everything that is stored.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// End when a replay is read, stored and archived, and print a summary.
+    #[arg(long)]
+    pub once: bool,
+}
+
+/// Options of `ingest`.
+#[derive(Debug, Args)]
+pub struct Ingest {
+    #[command(flatten)]
+    source: SourceArgs,
+    /// End when a replay is read and published, and print a summary.
+    #[arg(long)]
+    pub once: bool,
+}
+
+/// Options of `audit`.
+#[derive(Debug, Args)]
+pub struct Audit {
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// The folder of an embedded installation.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Wait up to this many seconds until all that the log has is stored and archived.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub wait: u64,
+}
+
+/// Options of `init`.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// A folder of numbered .cql files to apply.
+    #[arg(long, value_name = "DIR")]
+    pub schema: Option<PathBuf>,
+}
+
+impl Cli {
+    /// The settings in force: defaults, file, variables, command line.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them, together.
+    pub fn config(&self) -> Result<Config, ConfigErrors> {
+        let mut config: Config = configuration::load(self.config.as_deref(), configuration::environment())?;
+        match &self.command {
+            Command::Up(up) => {
+                up.source.apply(&mut config);
+                apply_data(up.data.as_ref(), &mut config);
+            }
+            Command::Ingest(ingest) => ingest.source.apply(&mut config),
+            Command::Audit(audit) => apply_data(audit.data.as_ref(), &mut config),
+            _ => {}
+        }
+        config.check()?;
+        Ok(config)
+    }
+}
+
+impl SourceArgs {
+    fn apply(&self, config: &mut Config) {
+        if !self.sources.is_empty() || !self.files.is_empty() {
+            let files = self.files.iter().map(|file| format!("{}{file}", crate::sources::REPLAY));
+            config.source.from = self.sources.iter().cloned().chain(files).collect();
+        }
+        if let Some(pace) = &self.rate {
+            config.source.pace.clone_from(pace);
+        }
+        if !self.symbols.is_empty() {
+            config.source.symbols.clone_from(&self.symbols);
+        }
+    }
+}
+
+fn apply_data(folder: Option<&PathBuf>, config: &mut Config) {
+    if let Some(folder) = folder {
+        config.data.clone_from(folder);
+    }
+}

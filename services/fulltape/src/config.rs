@@ -1,0 +1,279 @@
+//! All settings, with their defaults: those of the embedded mode.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use archiver::ArchiverConfig;
+use binance::BinanceConfig;
+use cassandra::CassandraConfig;
+use domain::{Symbol, Topic, topics};
+use exchange_sim::SimConfig;
+use hdfs::HdfsConfig;
+use ingest::IngestConfig;
+use kafka::{KafkaConfig, TopicSpec};
+use processor::ProcessorConfig;
+use runtime::ConfigErrors;
+use runtime::telemetry::LogFormat;
+use serde::{Deserialize, Serialize};
+
+use crate::sources::Source;
+
+/// All settings.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The folder of the local log, tables and archive.
+    pub data: PathBuf,
+    /// Where trades come from.
+    pub source: SourceConfig,
+    /// The log.
+    pub log: LogConfig,
+    /// The tables.
+    pub tables: TablesConfig,
+    /// The archive.
+    pub archive: ArchiveConfig,
+    /// The role ingest.
+    pub ingest: IngestConfig,
+    /// The role processor.
+    pub processor: ProcessorConfig,
+    /// The role archiver.
+    pub archiver: ArchiverConfig,
+    /// The exchange.
+    pub binance: BinanceConfig,
+    /// The simulated exchange.
+    pub sim: SimConfig,
+    /// Metrics and health.
+    pub admin: AdminConfig,
+    /// Log lines.
+    pub telemetry: TelemetryConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: PathBuf::from("data"),
+            source: SourceConfig::default(),
+            log: LogConfig::default(),
+            tables: TablesConfig::default(),
+            archive: ArchiveConfig::default(),
+            ingest: IngestConfig::default(),
+            processor: ProcessorConfig::default(),
+            archiver: ArchiverConfig::default(),
+            binance: BinanceConfig::default(),
+            sim: SimConfig::default(),
+            admin: AdminConfig::default(),
+            telemetry: TelemetryConfig::default(),
+        }
+    }
+}
+
+/// Where trades come from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SourceConfig {
+    /// `sim`, `binance`, or any number of `replay:FILE`, read in order.
+    pub from: Vec<String>,
+    /// The pace of a replay: `recorded`, a factor such as `10x`, or `max`.
+    pub pace: String,
+    /// The symbols to collect; empty: those that the source's own section has.
+    pub symbols: Vec<String>,
+}
+
+impl Default for SourceConfig {
+    fn default() -> Self {
+        Self { from: vec!["sim".to_owned()], pace: "max".to_owned(), symbols: Vec::new() }
+    }
+}
+
+/// The log.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// Which log.
+    pub kind: LogKind,
+    /// The topic of trades.
+    pub stream: Topic,
+    /// The topic of ledger events.
+    pub gaps: Topic,
+    /// The topic of unusable input.
+    pub dead_letter: Topic,
+    /// How many partitions a topic is created with.
+    pub partitions: i32,
+    /// On how many brokers a topic is created.
+    pub replication: i32,
+    /// How to reach Kafka.
+    pub kafka: KafkaConfig,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            kind: LogKind::Local,
+            stream: Topic::new_static(topics::TRADES),
+            gaps: Topic::new_static(topics::GAPS),
+            dead_letter: Topic::new_static(topics::DEAD_LETTER),
+            partitions: topics::DEFAULT_PARTITIONS,
+            replication: 2,
+            kafka: KafkaConfig::default(),
+        }
+    }
+}
+
+impl LogConfig {
+    /// The topics, each with its number of partitions.
+    pub fn partitioned(&self) -> Vec<(Topic, i32)> {
+        [&self.stream, &self.gaps, &self.dead_letter].map(|topic| (topic.clone(), self.partitions)).to_vec()
+    }
+
+    /// The topics as they are created in Kafka. What is in them is never deleted by age: the log is
+    /// the truth.
+    pub fn specs(&self) -> Vec<TopicSpec> {
+        let config = [("retention.ms".to_owned(), "-1".to_owned())];
+        let spec = |(name, partitions): (Topic, i32)| TopicSpec {
+            name: name.to_string(),
+            partitions,
+            replication: self.replication,
+            config: config.clone().into(),
+        };
+        self.partitioned().into_iter().map(spec).collect()
+    }
+
+    /// The topics as ingest knows them.
+    pub fn ingest_topics(&self) -> ingest::Topics {
+        let (stream, gaps, dead_letter) = (self.stream.clone(), self.gaps.clone(), self.dead_letter.clone());
+        ingest::Topics { stream, gaps, dead_letter }
+    }
+
+    /// The topics as the processor knows them.
+    pub fn processor_topics(&self) -> processor::Topics {
+        let (stream, gaps, dead_letter) = (self.stream.clone(), self.gaps.clone(), self.dead_letter.clone());
+        processor::Topics { stream, gaps, dead_letter }
+    }
+
+    /// The topics as the archiver knows them.
+    pub fn archiver_topics(&self) -> archiver::Topics {
+        archiver::Topics { stream: self.stream.clone() }
+    }
+
+    /// What the audit compares.
+    pub fn audited(&self) -> audit::Topics {
+        audit::Topics { stream: self.stream.clone(), role: processor::ROLE.to_owned() }
+    }
+}
+
+/// Which log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogKind {
+    /// A file in the data folder.
+    Local,
+    /// Kafka.
+    Kafka,
+}
+
+/// The tables.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TablesConfig {
+    /// Which tables.
+    pub kind: TablesKind,
+    /// How to reach Cassandra.
+    pub cassandra: CassandraConfig,
+}
+
+impl Default for TablesConfig {
+    fn default() -> Self {
+        Self { kind: TablesKind::Local, cassandra: CassandraConfig::default() }
+    }
+}
+
+/// Which tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TablesKind {
+    /// A file in the data folder.
+    Local,
+    /// Cassandra.
+    Cassandra,
+}
+
+/// The archive.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ArchiveConfig {
+    /// Which archive.
+    pub kind: ArchiveKind,
+    /// How to reach HDFS.
+    pub hdfs: HdfsConfig,
+}
+
+impl Default for ArchiveConfig {
+    fn default() -> Self {
+        Self { kind: ArchiveKind::Local, hdfs: HdfsConfig::default() }
+    }
+}
+
+/// Which archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ArchiveKind {
+    /// The folder `crypto_data` in the data folder.
+    Local,
+    /// HDFS.
+    Hdfs,
+}
+
+/// Metrics and health.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdminConfig {
+    /// The address of `/metrics`, `/healthz` and `/readyz`; if not set, a free port on loopback.
+    pub listen: Option<SocketAddr>,
+}
+
+/// Log lines.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TelemetryConfig {
+    /// What to log, as in `RUST_LOG`: for example `info` or `info,ingest=debug`.
+    pub log: String,
+    /// How to log: `text` or `json`.
+    pub format: LogFormat,
+}
+
+impl Default for TelemetryConfig {
+    fn default() -> Self {
+        Self { log: "info".to_owned(), format: LogFormat::Text }
+    }
+}
+
+impl Config {
+    /// Checks what the types alone cannot say.
+    ///
+    /// # Errors
+    /// Everything that is wrong, together.
+    pub fn check(&self) -> Result<(), ConfigErrors> {
+        let mut errors = Vec::new();
+        errors.extend(Source::parse(&self.source).err());
+        errors.extend(self.source.symbols.iter().filter_map(|symbol| symbol.parse::<Symbol>().err()).map(|error| format!("source.symbols: {error}")));
+        if !(1..=1_000).contains(&self.log.partitions) {
+            errors.push(format!("log.partitions: expected 1 to 1000, got {}", self.log.partitions));
+        }
+        let names = [("stream", &self.log.stream), ("gaps", &self.log.gaps), ("dead_letter", &self.log.dead_letter)];
+        errors.extend(names.iter().filter(|(_, topic)| !is_topic(topic)).map(|(key, topic)| {
+            format!("log.{key}: {topic:?} is not a topic: expected 1 to 249 of a-z A-Z 0-9 . _ -")
+        }));
+        if errors.is_empty() { Ok(()) } else { Err(ConfigErrors::new(errors)) }
+    }
+
+    /// The symbols that the user asked for.
+    pub fn symbols(&self) -> Vec<Symbol> {
+        self.source.symbols.iter().filter_map(|symbol| symbol.parse().ok()).collect()
+    }
+}
+
+/// Kafka's rule for topic names.
+fn is_topic(name: &str) -> bool {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    (1..=249).contains(&name.len()) && name.chars().all(legal) && name != "." && name != ".."
+}

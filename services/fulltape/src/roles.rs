@@ -1,0 +1,281 @@
+//! The roles: each connects what it needs and runs its service.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use archiver::ArchiverDeps;
+use binance::{LiveFeed, Pace, ReplayFeed, RestHistory};
+use ingest::{IngestPorts, Summary};
+use ports::{Feed, History};
+use processor::ProcessorPorts;
+use runtime::admin::{self, Readiness};
+use runtime::telemetry::Metrics;
+use runtime::{CancellationToken, Supervisor};
+
+use crate::cli;
+use crate::config::{ArchiveKind, Config, LogKind, TablesKind};
+use crate::sources::Source;
+use crate::tables;
+use crate::wire::{self, Wire, clock};
+
+/// The archiver's consumer group.
+const ARCHIVER: &str = "archiver";
+
+/// A role's metrics and health, served until it ends.
+pub struct Admin {
+    metrics: Metrics,
+    /// Whether the role does its work.
+    pub ready: Readiness,
+}
+
+impl Admin {
+    /// Binds the admin endpoint and serves it as one of the supervised tasks.
+    ///
+    /// # Errors
+    /// If the address is taken.
+    pub async fn start(config: &Config, supervisor: &mut Supervisor) -> anyhow::Result<Self> {
+        let metrics = Metrics::install().map_err(anyhow::Error::msg)?;
+        let address = config.admin.listen.unwrap_or(([127, 0, 0, 1], 0).into());
+        let listener = admin::bind(address).await.map_err(anyhow::Error::msg)?;
+        let ready = Readiness::default();
+        supervisor.spawn("admin", admin::serve(listener, metrics.clone(), ready.clone(), supervisor.stop()));
+        Ok(Self { metrics, ready })
+    }
+
+    /// The process's metrics.
+    pub fn metrics(&self) -> Metrics {
+        self.metrics.clone()
+    }
+}
+
+/// The role ingest.
+///
+/// # Errors
+/// Whatever ends it.
+pub async fn ingest(config: Config, once: bool, stop: CancellationToken) -> anyhow::Result<ExitCode> {
+    let mut supervisor = Supervisor::new(stop);
+    let admin = Admin::start(&config, &mut supervisor).await?;
+    let wire = Wire::connect(&config)?;
+    let ports = ingest_ports(&config, &wire).await?;
+    admin.ready.set(true);
+    let stop = supervisor.stop();
+    let summary = run_ingest(&config, ports, stop.clone()).await?;
+    if !once && !stop.is_cancelled() {
+        tracing::info!("the source is at its end, waiting to be stopped");
+        stop.cancelled().await;
+    }
+    stop.cancel();
+    supervisor.join().await?;
+    if once {
+        print!("{}", summary_of(&summary));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The role processor.
+///
+/// # Errors
+/// Whatever ends it.
+pub async fn processor(config: Config, stop: CancellationToken) -> anyhow::Result<ExitCode> {
+    let mut supervisor = Supervisor::new(stop);
+    let admin = Admin::start(&config, &mut supervisor).await?;
+    let wire = Wire::connect(&config)?;
+    let ports = tokio::select! {
+        biased;
+        () = stopped(&supervisor) => return Ok(ExitCode::SUCCESS),
+        ports = processor_ports(&config, &wire) => ports?,
+    };
+    admin.ready.set(true);
+    let run = processor::run(ports, config.log.processor_topics(), config.processor.clone(), supervisor.stop());
+    supervise(supervisor, "processor", run).await
+}
+
+/// The role archiver.
+///
+/// # Errors
+/// Whatever ends it.
+pub async fn archiver(config: Config, stop: CancellationToken) -> anyhow::Result<ExitCode> {
+    let mut supervisor = Supervisor::new(stop);
+    let admin = Admin::start(&config, &mut supervisor).await?;
+    let wire = Wire::connect(&config)?;
+    let deps = archiver_deps(&config, &wire)?;
+    admin.ready.set(true);
+    let run = archiver::run(deps, config.log.archiver_topics(), config.archiver.clone(), supervisor.stop());
+    supervise(supervisor, "archiver", run).await
+}
+
+/// The audit.
+///
+/// # Errors
+/// If a store cannot be read.
+pub async fn audit(config: Config, options: cli::Audit, stop: CancellationToken) -> anyhow::Result<ExitCode> {
+    let auditing = async {
+        let ports = wire::audit_ports(&config).await?;
+        let topics = config.log.audited();
+        wait_until_settled(&ports, &topics, Duration::from_secs(options.wait)).await?;
+        anyhow::Ok(audit::audit(&ports, &topics).await?)
+    };
+    let report = tokio::select! {
+        biased;
+        () = stop.cancelled() => anyhow::bail!("interrupted"),
+        report = auditing => report?,
+    };
+    if options.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{}", tables::rendered(&report));
+    }
+    Ok(if report.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Waits until the tables and the archive have what the log has now.
+async fn wait_until_settled(ports: &audit::AuditPorts, topics: &audit::Topics, patience: Duration) -> anyhow::Result<()> {
+    let deadline = tokio::time::Instant::now() + patience;
+    let goal = lags(ports, topics).await?;
+    loop {
+        let now = lags(ports, topics).await?;
+        let behind: i64 = goal.iter().zip(&now).map(|(goal, now)| (goal.end - now.limit()).max(0)).sum();
+        if behind == 0 || patience.is_zero() {
+            return Ok(());
+        }
+        if tokio::time::Instant::now() >= deadline {
+            anyhow::bail!("after {} s, {behind} records are still not stored and archived", patience.as_secs());
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+async fn lags(ports: &audit::AuditPorts, topics: &audit::Topics) -> anyhow::Result<Vec<audit::Lag>> {
+    Ok(audit::lag(ports.scan.as_ref(), ports.query.as_ref(), ports.archive.as_ref(), topics).await?)
+}
+
+/// Creates what the roles need in the outside world.
+///
+/// # Errors
+/// If something cannot be created, or is there in another shape.
+pub async fn init(config: Config, options: cli::Init) -> anyhow::Result<ExitCode> {
+    if config.log.kind == LogKind::Kafka {
+        let topics = config.log.specs();
+        ports::persist("create topics", || kafka::create_topics(&config.log.kafka, &topics)).await?;
+        tracing::info!(topics = topics.len(), "topics are there");
+    }
+    if config.tables.kind == TablesKind::Cassandra
+        && let Some(folder) = &options.schema
+    {
+        let texts = schema_in(folder)?;
+        ports::persist("create tables", || cassandra::apply_schema(&config.tables.cassandra, &texts)).await?;
+        tracing::info!(files = texts.len(), "tables are there");
+    }
+    if config.archive.kind == ArchiveKind::Hdfs {
+        let archive = wire::hdfs_archive(&config)?;
+        ports::persist("look at the archive", || archive.list("")).await?;
+        tracing::info!(root = config.archive.hdfs.root, "archive answers");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn schema_in(folder: &Path) -> anyhow::Result<Vec<String>> {
+    let entries = std::fs::read_dir(folder).with_context(|| format!("schema folder {}", folder.display()))?;
+    let mut files: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "cql"));
+    files.sort();
+    anyhow::ensure!(!files.is_empty(), "schema folder {}: expected numbered .cql files, found none", folder.display());
+    files.iter().map(|path| std::fs::read_to_string(path).with_context(|| path.display().to_string())).collect()
+}
+
+/// Runs ingest over connected ports.
+///
+/// # Errors
+/// Whatever ends it.
+pub async fn run_ingest(config: &Config, ports: IngestPorts, stop: CancellationToken) -> anyhow::Result<Summary> {
+    let mut settings = config.ingest.clone();
+    if !matches!(Source::parse(&config.source), Ok(Source::Replay(_))) {
+        settings.symbols = live_symbols(config);
+    }
+    Ok(ingest::run(ports, config.log.ingest_topics(), settings, stop).await?)
+}
+
+/// Connects what ingest needs.
+///
+/// # Errors
+/// If the source or the log cannot be used.
+pub async fn ingest_ports(config: &Config, wire: &Wire) -> anyhow::Result<IngestPorts> {
+    let (feed, history) = feed(config).await?;
+    Ok(IngestPorts { feed, history, writer: wire.writer()?, scan: wire.scan()?, clock: clock() })
+}
+
+type Origin = (Box<dyn Feed>, Option<Arc<dyn History>>);
+
+async fn feed(config: &Config) -> anyhow::Result<Origin> {
+    match Source::parse(&config.source).map_err(anyhow::Error::msg)? {
+        Source::Replay(files) => {
+            let pace: Pace = config.source.pace.parse()?;
+            Ok((Box::new(ReplayFeed::open(files, pace)?), None))
+        }
+        Source::Binance | Source::Sim => {
+            let mut binance = config.binance.clone();
+            binance.symbols = live_symbols(config);
+            let history = RestHistory::new(&binance, clock())?;
+            match history.symbols_exist(&binance.symbols).await {
+                Err(error) if error.is_fatal() => return Err(error.into()),
+                Err(error) => tracing::warn!(%error, "the exchange cannot be reached yet, trying on"),
+                Ok(()) => {}
+            }
+            Ok((Box::new(LiveFeed::new(binance, clock())?), Some(Arc::new(history))))
+        }
+    }
+}
+
+fn live_symbols(config: &Config) -> Vec<domain::Symbol> {
+    let asked = config.symbols();
+    if asked.is_empty() { config.binance.symbols.clone() } else { asked }
+}
+
+/// Connects what the processor needs.
+///
+/// # Errors
+/// If the log or the tables cannot be used.
+pub async fn processor_ports(config: &Config, wire: &Wire) -> anyhow::Result<ProcessorPorts> {
+    let (tables, query) = wire.tables().await?;
+    let reader = wire.reader(processor::ROLE, &[&config.log.stream, &config.log.gaps])?;
+    Ok(ProcessorPorts { reader, writer: wire.writer()?, scan: wire.scan()?, tables, query, clock: clock() })
+}
+
+/// Connects what the archiver needs.
+///
+/// # Errors
+/// If the log or the archive cannot be used.
+pub fn archiver_deps(config: &Config, wire: &Wire) -> anyhow::Result<ArchiverDeps> {
+    let reader = wire.reader(ARCHIVER, &[&config.log.stream])?;
+    Ok(ArchiverDeps { reader, archive: wire.archive()?, clock: clock(), epoch: epoch() })
+}
+
+/// Names this process, unlike any before it.
+fn epoch() -> String {
+    format!("{}-{}", clock().now().micros(), std::process::id())
+}
+
+async fn supervise<E: std::fmt::Display + Send + 'static>(
+    mut supervisor: Supervisor,
+    name: &'static str,
+    run: impl Future<Output = Result<(), E>> + Send + 'static,
+) -> anyhow::Result<ExitCode> {
+    supervisor.spawn(name, run);
+    supervisor.join().await?;
+    tracing::info!(role = name, "stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn stopped(supervisor: &Supervisor) {
+    supervisor.stop().cancelled().await;
+}
+
+/// What an ended ingest did, for people.
+pub fn summary_of(summary: &Summary) -> String {
+    let Summary { published, duplicates, missing, dead } = summary;
+    let [published, duplicates, missing, dead] = [*published, *duplicates, *missing, *dead].map(tables::grouped);
+    format!("{published} trades published, {missing} missing, {duplicates} duplicates dropped, {dead} inputs unusable\n")
+}

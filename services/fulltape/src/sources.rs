@@ -1,0 +1,60 @@
+//! Where trades come from.
+
+use std::path::PathBuf;
+
+use crate::config::SourceConfig;
+
+/// What a recording's source begins with.
+pub const REPLAY: &str = "replay:";
+
+/// Where trades come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The simulated exchange, in this process.
+    Sim,
+    /// The exchange, or whatever `binance.ws_url` and `binance.rest_url` name.
+    Binance,
+    /// Recordings, in order.
+    Replay(Vec<PathBuf>),
+}
+
+impl Source {
+    /// Reads the setting `source.from`.
+    ///
+    /// # Errors
+    /// Says what was expected.
+    pub fn parse(config: &SourceConfig) -> Result<Self, String> {
+        let expected = "expected sim, binance, or any number of replay:FILE";
+        let files: Vec<&str> = config.from.iter().filter_map(|source| source.strip_prefix(REPLAY)).collect();
+        match config.from.as_slice() {
+            [one] if one == "sim" => Ok(Self::Sim),
+            [one] if one == "binance" => Ok(Self::Binance),
+            several if files.len() == several.len() => {
+                // `--source replay: FILE FILE` leaves one without a file.
+                let files: Vec<PathBuf> = files.into_iter().filter(|file| !file.is_empty()).map(PathBuf::from).collect();
+                if files.is_empty() { Err(format!("source: {expected}, got no file")) } else { Ok(Self::Replay(files)) }
+            }
+            other => Err(format!("source: {expected}, got {other:?}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(from: &[&str]) -> Result<Source, String> {
+        let from = from.iter().map(|source| (*source).to_owned()).collect();
+        Source::parse(&SourceConfig { from, ..SourceConfig::default() })
+    }
+
+    #[test]
+    fn sources_are_one_kind() {
+        assert_eq!(parse(&["sim"]), Ok(Source::Sim));
+        assert_eq!(parse(&["replay:a", "replay:b"]), Ok(Source::Replay(vec!["a".into(), "b".into()])));
+        assert_eq!(parse(&["replay:", "replay:b"]), Ok(Source::Replay(vec!["b".into()])));
+        for bad in [&["sim", "replay:a"][..], &["kraken"], &[], &["replay:"], &["sim", "sim"]] {
+            assert!(parse(bad).unwrap_err().contains("expected sim"), "{bad:?}");
+        }
+    }
+}

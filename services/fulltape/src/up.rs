@@ -1,0 +1,103 @@
+//! Everything in one process. The roles still talk through the log: a trade takes the same road as
+//! in a cluster.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use audit::AuditPorts;
+use ingest::Summary;
+use runtime::{CancellationToken, Supervisor};
+
+use crate::config::Config;
+use crate::roles::{self, Admin};
+use crate::sources::Source;
+use crate::wire::Wire;
+use crate::{progress, sim, tables};
+
+/// How soon the end of a replay is archived when somebody waits for it.
+const IDLE_WHEN_ONCE_MS: u64 = 200;
+
+/// Runs all roles until `stop`, or with `once` until a replay is stored and archived.
+///
+/// # Errors
+/// Whatever ends a role.
+pub async fn run(mut config: Config, once: bool, stop: CancellationToken) -> anyhow::Result<ExitCode> {
+    let replay = matches!(Source::parse(&config.source), Ok(Source::Replay(_)));
+    anyhow::ensure!(!once || replay, "--once: expected a source that ends, for example --source replay:FILE");
+    if once {
+        config.archiver.idle_ms = IDLE_WHEN_ONCE_MS;
+    }
+    let mut supervisor = Supervisor::new(stop);
+    let admin = Admin::start(&config, &mut supervisor).await?;
+    let wire = Wire::connect(&config)?;
+    if Source::parse(&config.source) == Ok(Source::Sim) {
+        sim::start_beside(&mut config, &mut supervisor).await?;
+    }
+    let outside = AuditPorts { scan: wire.scan()?, query: wire.tables().await?.1, archive: wire.archive()? };
+    let ingest_ports = roles::ingest_ports(&config, &wire).await?;
+    let processor_ports = roles::processor_ports(&config, &wire).await?;
+    let archiver_deps = roles::archiver_deps(&config, &wire)?;
+    let stop = supervisor.stop();
+    let processor = processor::run(processor_ports, config.log.processor_topics(), config.processor.clone(), stop.clone());
+    supervisor.spawn("processor", processor);
+    let archiver = archiver::run(archiver_deps, config.log.archiver_topics(), config.archiver.clone(), stop.clone());
+    supervisor.spawn("archiver", archiver);
+    tokio::spawn(progress::show(admin.metrics(), stop.clone()));
+    admin.ready.set(true);
+    let data = config.data.clone();
+    let (report, reported) = tokio::sync::oneshot::channel();
+    supervisor.spawn("ingest", async move {
+        let summary = roles::run_ingest(&config, ingest_ports, stop.clone()).await?;
+        if once && !stop.is_cancelled() {
+            drained(&outside, &config, &stop).await?;
+            stop.cancel();
+        }
+        // Nobody waits for the summary of a run that fails elsewhere.
+        let _ = report.send(summary);
+        anyhow::Ok(())
+    });
+    supervisor.join().await?;
+    if once && let Ok(summary) = reported.await {
+        print!("{}", summary_of(&summary, &admin));
+    }
+    tracing::info!(data = %data.display(), "stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Waits until the tables and the archive have all that the log has.
+async fn drained(outside: &AuditPorts, config: &Config, stop: &CancellationToken) -> anyhow::Result<()> {
+    let topics = config.log.audited();
+    while !stop.is_cancelled() {
+        let lags = audit::lag(outside.scan.as_ref(), outside.query.as_ref(), outside.archive.as_ref(), &topics).await?;
+        let pending: u64 = lags.iter().map(audit::Lag::pending).sum();
+        if pending == 0 && gaps_are_stored(outside, config).await? {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
+}
+
+async fn gaps_are_stored(outside: &AuditPorts, config: &Config) -> anyhow::Result<bool> {
+    for bounds in outside.scan.bounds(&config.log.gaps).await? {
+        let checkpoint = outside.query.load_checkpoint(processor::ROLE, &bounds.at).await?;
+        if checkpoint.map_or(0, |checkpoint| checkpoint.next.offset) < bounds.end {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn summary_of(summary: &Summary, admin: &Admin) -> String {
+    let metrics = admin.metrics();
+    let figure = |name| tables::grouped(metrics.sum(name).max(0.0) as u64);
+    format!(
+        "{} trades, {} missing, {} duplicates dropped, {} inputs unusable\nstored {}, archived {}\n",
+        tables::grouped(summary.published),
+        tables::grouped(summary.missing),
+        tables::grouped(summary.duplicates),
+        tables::grouped(summary.dead),
+        figure(processor::metrics::TRADES_STORED),
+        figure(archiver::TRADES_ARCHIVED),
+    )
+}

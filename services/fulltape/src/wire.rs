@@ -1,0 +1,162 @@
+//! The only place that names adapters: which log, which tables, which archive.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use audit::AuditPorts;
+use cassandra::CassandraTables;
+use domain::Topic;
+use hdfs::HdfsArchive;
+use kafka::{KafkaReader, KafkaScan, KafkaWriter};
+use local::{DataFolder, LocalArchive, LocalLog, LocalTables};
+use ports::{Archive, Clock, LogReader, LogScan, LogWriter, SystemClock, TableQuery, Tables, persist};
+
+use crate::config::{ArchiveKind, Config, LogKind, TablesKind};
+
+/// The outside world as configured. Local stores share one data folder, which this process holds.
+pub struct Wire {
+    config: Config,
+    folder: Option<DataFolder>,
+    log: Option<LocalLog>,
+}
+
+/// Tables to write and to read.
+pub type BothTables = (Arc<dyn Tables>, Arc<dyn TableQuery>);
+
+impl Wire {
+    /// Takes the data folder, if any store is local.
+    ///
+    /// # Errors
+    /// If another process has it, or it is not ours.
+    pub fn connect(config: &Config) -> anyhow::Result<Self> {
+        let folder = match uses_folder(config) {
+            true => Some(DataFolder::lock(&config.data)?),
+            false => None,
+        };
+        let log = match config.log.kind {
+            LogKind::Local => Some(LocalLog::open(path_of(&folder), &config.log.partitioned(), clock())?),
+            LogKind::Kafka => None,
+        };
+        Ok(Self { config: config.clone(), folder, log })
+    }
+
+    /// The log's writing side.
+    ///
+    /// # Errors
+    /// If the client cannot be made.
+    pub fn writer(&self) -> anyhow::Result<Arc<dyn LogWriter>> {
+        match &self.log {
+            Some(log) => Ok(Arc::new(log.clone())),
+            None => Ok(Arc::new(KafkaWriter::new(self.config.log.kafka.clone())?)),
+        }
+    }
+
+    /// The log's looking side.
+    ///
+    /// # Errors
+    /// If the client cannot be made.
+    pub fn scan(&self) -> anyhow::Result<Arc<dyn LogScan>> {
+        match &self.log {
+            Some(log) => Ok(Arc::new(log.clone())),
+            None => Ok(Arc::new(KafkaScan::new(self.config.log.kafka.clone())?)),
+        }
+    }
+
+    /// A member of a group.
+    ///
+    /// # Errors
+    /// If the client cannot be made.
+    pub fn reader(&self, group: &str, topics: &[&Topic]) -> anyhow::Result<Box<dyn LogReader>> {
+        let topics: Vec<Topic> = topics.iter().map(|topic| (*topic).clone()).collect();
+        match &self.log {
+            Some(log) => Ok(Box::new(log.reader(group, &topics)?)),
+            None => {
+                let names: Vec<&str> = topics.iter().map(Topic::as_str).collect();
+                Ok(Box::new(KafkaReader::new(self.config.log.kafka.clone(), group, &names)?))
+            }
+        }
+    }
+
+    /// The tables. Waits for a server that is not there yet.
+    ///
+    /// # Errors
+    /// If they cannot be used.
+    pub async fn tables(&self) -> anyhow::Result<BothTables> {
+        match self.config.tables.kind {
+            TablesKind::Local => {
+                let tables = Arc::new(LocalTables::open(path_of(&self.folder))?);
+                Ok((tables.clone(), tables))
+            }
+            TablesKind::Cassandra => cassandra_tables(&self.config).await,
+        }
+    }
+
+    /// The archive.
+    ///
+    /// # Errors
+    /// If it cannot be used.
+    pub fn archive(&self) -> anyhow::Result<Arc<dyn Archive>> {
+        match (&self.folder, self.config.archive.kind) {
+            (Some(folder), ArchiveKind::Local) => Ok(Arc::new(LocalArchive::open(folder.archive()))),
+            _ => hdfs_archive(&self.config),
+        }
+    }
+}
+
+/// What the audit reads: local stores without taking the data folder, so that it runs beside `up`.
+///
+/// # Errors
+/// If a store cannot be read.
+pub async fn audit_ports(config: &Config) -> anyhow::Result<AuditPorts> {
+    let folder = match uses_folder(config) {
+        true => Some(DataFolder::open_read_only(&config.data)?),
+        false => None,
+    };
+    let scan: Arc<dyn LogScan> = match config.log.kind {
+        LogKind::Local => Arc::new(LocalLog::open_read_only(path_of(&folder))?),
+        LogKind::Kafka => Arc::new(KafkaScan::new(config.log.kafka.clone())?),
+    };
+    let query: Arc<dyn TableQuery> = match config.tables.kind {
+        TablesKind::Local => {
+            Arc::new(LocalTables::open_read_only(path_of(&folder))?)
+        }
+        TablesKind::Cassandra => {
+            cassandra_tables(config).await?.1
+        }
+    };
+    let archive: Arc<dyn Archive> = match (&folder, config.archive.kind) {
+        (Some(folder), ArchiveKind::Local) => Arc::new(LocalArchive::open(folder.archive())),
+        _ => hdfs_archive(config)?,
+    };
+    Ok(AuditPorts { scan, query, archive })
+}
+
+/// HDFS, whatever the archive is configured to be.
+///
+/// # Errors
+/// If the client cannot be made.
+pub fn hdfs_archive(config: &Config) -> anyhow::Result<Arc<dyn Archive>> {
+    Ok(Arc::new(HdfsArchive::new(config.archive.hdfs.clone())?))
+}
+
+/// The time of day.
+pub fn clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock)
+}
+
+async fn cassandra_tables(config: &Config) -> anyhow::Result<BothTables> {
+    let connect = || CassandraTables::connect(config.tables.cassandra.clone());
+    let tables = Arc::new(persist("connect to the tables", connect).await.context("tables")?);
+    Ok((tables.clone(), tables))
+}
+
+fn uses_folder(config: &Config) -> bool {
+    config.log.kind == LogKind::Local
+        || config.tables.kind == TablesKind::Local
+        || config.archive.kind == ArchiveKind::Local
+}
+
+fn path_of(folder: &Option<DataFolder>) -> PathBuf {
+    folder.as_ref().map(|folder| folder.path().to_path_buf()).unwrap_or_default()
+}

@@ -1,0 +1,194 @@
+//! The datasets `raw/<topic>`: records verbatim, columns in both directions.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, BinaryArray, BinaryBuilder, Int32Array, Int32Builder, Int64Array, Int64Builder, ListArray,
+    ListBuilder, RecordBatch, StringArray, StringBuilder, StructArray, StructBuilder, TimestampMicrosecondArray,
+    TimestampMicrosecondBuilder,
+};
+use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
+use domain::{Headers, Record, Timestamp, Topic, TopicPartition};
+use parquet::file::properties::WriterProperties;
+use parquet::schema::types::ColumnPath;
+
+use crate::encode::{BATCH_BYTES, BATCH_ROWS, PartEncoder};
+use crate::error::ColumnsError;
+use crate::footer::{Footer, Span};
+use crate::schema::{
+    APPENDED_AT, HEADER_VALUE, HEADERS, OFFSET, UTC, VALUE, header_element, header_fields, raw_schema,
+};
+use crate::writer::{self, PartWriter};
+
+/// Writes a file of a dataset `raw/<topic>`.
+pub struct RawEncoder {
+    columns: RawColumns,
+    writer: PartWriter,
+    waiting: usize,
+    waiting_bytes: usize,
+    rows: u64,
+}
+
+impl Default for RawEncoder {
+    fn default() -> Self {
+        let writer = PartWriter::new(raw_schema(), properties());
+        Self { columns: RawColumns::default(), writer, waiting: 0, waiting_bytes: 0, rows: 0 }
+    }
+}
+
+impl RawEncoder {
+    /// A new file.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn encode(&mut self) -> Result<(), ColumnsError> {
+        let batch = self.columns.finish(self.writer.schema())?;
+        (self.waiting, self.waiting_bytes) = (0, 0);
+        self.writer.write(&batch)
+    }
+}
+
+impl PartEncoder for RawEncoder {
+    fn push(&mut self, record: &Record) -> Result<(), ColumnsError> {
+        self.columns.push(record);
+        self.rows += 1;
+        self.waiting += 1;
+        self.waiting_bytes += record.weight();
+        let full = self.waiting >= BATCH_ROWS || self.waiting_bytes >= BATCH_BYTES;
+        if full { self.encode() } else { Ok(()) }
+    }
+
+    fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    fn skipped(&self) -> u64 {
+        0
+    }
+
+    fn encoded_bytes(&self) -> usize {
+        // JSON compresses to about a fifth.
+        self.writer.encoded_bytes() + self.waiting_bytes / 5
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.writer.memory_bytes() + self.waiting_bytes
+    }
+
+    fn finish(mut self: Box<Self>, span: Span) -> Result<(Footer, Bytes), ColumnsError> {
+        if self.waiting > 0 {
+            self.encode()?;
+        }
+        let footer = Footer { span, rows: self.rows, skipped: 0, ids: BTreeMap::new() };
+        let file = self.writer.finish(&footer)?;
+        Ok((footer, file))
+    }
+}
+
+fn properties() -> WriterProperties {
+    let properties = [APPENDED_AT, OFFSET].into_iter().fold(writer::properties(), writer::rising);
+    // Payloads and times of receipt hardly repeat: a dictionary would only cost memory.
+    let header_value = [HEADERS, "list", "element", HEADER_VALUE].map(str::to_owned).to_vec();
+    properties
+        .set_column_dictionary_enabled(ColumnPath::from(VALUE), false)
+        .set_column_dictionary_enabled(ColumnPath::new(header_value), false)
+        .build()
+}
+
+struct RawColumns {
+    key: BinaryBuilder,
+    value: BinaryBuilder,
+    headers: ListBuilder<StructBuilder>,
+    appended_at: TimestampMicrosecondBuilder,
+    partition: Int32Builder,
+    offset: Int64Builder,
+}
+
+impl Default for RawColumns {
+    fn default() -> Self {
+        let header =
+            StructBuilder::new(header_fields(), vec![Box::new(StringBuilder::new()), Box::new(BinaryBuilder::new())]);
+        Self {
+            key: BinaryBuilder::new(),
+            value: BinaryBuilder::new(),
+            headers: ListBuilder::new(header).with_field(header_element()),
+            appended_at: TimestampMicrosecondBuilder::new().with_timezone(UTC),
+            partition: Int32Builder::new(),
+            offset: Int64Builder::new(),
+        }
+    }
+}
+
+impl RawColumns {
+    fn push(&mut self, record: &Record) {
+        self.key.append_option(record.key.as_deref());
+        self.value.append_option(record.value.as_deref());
+        self.push_headers(&record.headers);
+        self.appended_at.append_value(record.appended_at.micros());
+        self.partition.append_value(record.at.partition);
+        self.offset.append_value(record.offset);
+    }
+
+    fn push_headers(&mut self, headers: &Headers) {
+        let header = self.headers.values();
+        for (name, value) in headers.iter() {
+            header.field_builder::<StringBuilder>(0).expect("the name is text").append_value(name);
+            header.field_builder::<BinaryBuilder>(1).expect("the value is binary").append_value(value);
+            header.append(true);
+        }
+        self.headers.append(true);
+    }
+
+    fn finish(&mut self, schema: SchemaRef) -> Result<RecordBatch, ColumnsError> {
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(self.key.finish()),
+            Arc::new(self.value.finish()),
+            Arc::new(self.headers.finish()),
+            Arc::new(self.appended_at.finish()),
+            Arc::new(self.partition.finish()),
+            Arc::new(self.offset.finish()),
+        ];
+        Ok(RecordBatch::try_new(schema, columns)?)
+    }
+}
+
+/// The columns of a batch, known to be of the right types.
+pub(crate) struct RawView<'a> {
+    pub(crate) key: &'a BinaryArray,
+    pub(crate) value: &'a BinaryArray,
+    pub(crate) headers: &'a ListArray,
+    pub(crate) appended_at: &'a TimestampMicrosecondArray,
+    pub(crate) partition: &'a Int32Array,
+    pub(crate) offset: &'a Int64Array,
+}
+
+impl RawView<'_> {
+    pub(crate) fn record(&self, topic: &Topic, n: usize) -> Record {
+        Record {
+            at: TopicPartition::new(topic.clone(), self.partition.value(n)),
+            offset: self.offset.value(n),
+            appended_at: Timestamp::from_micros(self.appended_at.value(n)),
+            key: copied(self.key, n),
+            value: copied(self.value, n),
+            headers: self.headers(n),
+        }
+    }
+
+    fn headers(&self, n: usize) -> Headers {
+        let list = self.headers.value(n);
+        let list: &StructArray = list.as_any().downcast_ref().expect("checked with the schema");
+        let names: &StringArray = list.column(0).as_any().downcast_ref().expect("checked with the schema");
+        let values: &BinaryArray = list.column(1).as_any().downcast_ref().expect("checked with the schema");
+        let pairs = names.iter().zip(values.iter());
+        pairs.fold(Headers::new(), |headers, (name, value)| {
+            headers.with(name.unwrap_or_default(), Bytes::copy_from_slice(value.unwrap_or_default()))
+        })
+    }
+}
+
+fn copied(column: &BinaryArray, n: usize) -> Option<Bytes> {
+    column.is_valid(n).then(|| Bytes::copy_from_slice(column.value(n)))
+}

@@ -1,0 +1,96 @@
+//! Record batches into one Parquet file in memory.
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
+use parquet::schema::types::ColumnPath;
+
+use crate::error::ColumnsError;
+use crate::footer::Footer;
+
+/// The encoded size of a row group: what a reader holds at once, and the step in which columns
+/// turn into file bytes here.
+const ROW_GROUP_BYTES: usize = 16 * 1024 * 1024;
+
+/// The cheapest level: prices repeat so much that higher ones gain little.
+const ZSTD_LEVEL: i32 = 1;
+
+/// Names the writer in the file, whatever version of the library wrote it: the same rows give the
+/// same bytes.
+const CREATED_BY: &str = "fulltape";
+
+/// One file being written. Costs nothing until the first batch.
+pub(crate) struct PartWriter {
+    schema: SchemaRef,
+    properties: WriterProperties,
+    writer: Option<ArrowWriter<Vec<u8>>>,
+    encoded: usize,
+    memory: usize,
+}
+
+impl PartWriter {
+    pub(crate) fn new(schema: SchemaRef, properties: WriterProperties) -> Self {
+        Self { schema, properties, writer: None, encoded: 0, memory: 0 }
+    }
+
+    pub(crate) fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    /// The file's length so far, as far as it can be told.
+    pub(crate) fn encoded_bytes(&self) -> usize {
+        self.encoded
+    }
+
+    /// What it holds in memory: about 5 MiB from the first batch on, then what is encoded.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.memory
+    }
+
+    pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<(), ColumnsError> {
+        let writer = self.open()?;
+        writer.write(batch)?;
+        let encoded = writer.bytes_written() + writer.in_progress_size();
+        let memory = writer.inner().capacity() + writer.memory_size();
+        (self.encoded, self.memory) = (encoded, memory);
+        Ok(())
+    }
+
+    pub(crate) fn finish(mut self, footer: &Footer) -> Result<Bytes, ColumnsError> {
+        self.open()?;
+        let mut writer = self.writer.expect("opened above");
+        for pair in footer.to_key_values() {
+            writer.append_key_value_metadata(pair);
+        }
+        Ok(writer.into_inner()?.into())
+    }
+
+    fn open(&mut self) -> Result<&mut ArrowWriter<Vec<u8>>, ColumnsError> {
+        if self.writer.is_none() {
+            let properties = Some(self.properties.clone());
+            self.writer = Some(ArrowWriter::try_new(Vec::new(), self.schema(), properties)?);
+        }
+        Ok(self.writer.as_mut().expect("set above"))
+    }
+}
+
+/// What all files have in common.
+pub(crate) fn properties() -> WriterPropertiesBuilder {
+    let level = ZstdLevel::try_new(ZSTD_LEVEL).expect("the level is one of zstd's");
+    WriterProperties::builder()
+        .set_compression(Compression::ZSTD(level))
+        .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
+        .set_created_by(CREATED_BY.to_owned())
+}
+
+/// Numbers that mostly grow: stored as differences, they make files of trades half as long. Each
+/// such column reserves 1 MiB from its first value on.
+pub(crate) fn rising(properties: WriterPropertiesBuilder, column: &str) -> WriterPropertiesBuilder {
+    let path = ColumnPath::from(column);
+    properties
+        .set_column_dictionary_enabled(path.clone(), false)
+        .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED)
+}

@@ -1,0 +1,150 @@
+//! What the polling thread has for the service: a queue bounded in bytes.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use domain::{Record, TopicPartition};
+use ports::{LogEvent, PortError};
+use tokio::sync::Notify;
+
+/// Filled by the worker, emptied by the reader.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    content: Mutex<Content>,
+    arrived: Notify,
+    taken: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Content {
+    items: VecDeque<Result<LogEvent, PortError>>,
+    bytes: usize,
+    closed: bool,
+}
+
+impl Inbox {
+    /// The oldest item; `None` when the worker is gone and nothing is left.
+    pub async fn take(&self) -> Option<Result<LogEvent, PortError>> {
+        loop {
+            let arrived = self.arrived.notified();
+            {
+                let mut content = self.content();
+                if let Some(item) = content.items.pop_front() {
+                    content.bytes -= weight(&item);
+                    self.taken.notify_all();
+                    return Some(item);
+                }
+                if content.closed {
+                    return None;
+                }
+            }
+            arrived.await;
+        }
+    }
+
+    pub fn put(&self, item: Result<LogEvent, PortError>) {
+        let mut content = self.content();
+        content.bytes += weight(&item);
+        content.items.push_back(item);
+        drop(content);
+        self.arrived.notify_one();
+    }
+
+    /// Nothing follows.
+    pub fn close(&self) {
+        self.content().closed = true;
+        self.arrived.notify_one();
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.content().bytes
+    }
+
+    /// Waits until at most `bytes` are left, or for `limit`; says which.
+    pub fn wait_below(&self, bytes: usize, limit: Duration) -> bool {
+        let content = self.content();
+        let waited = self.taken.wait_timeout_while(content, limit, |content| content.bytes > bytes);
+        waited.unwrap_or_else(PoisonError::into_inner).0.bytes <= bytes
+    }
+
+    /// Drops the records of a partition.
+    pub fn drop_records_of(&self, at: &TopicPartition) {
+        self.retain(|record| record.at != *at);
+    }
+
+    /// Drops all records, for all partitions are taken away; also an assignment that nobody has seen.
+    /// Says whether there was one.
+    pub fn drop_records_and_assignment(&self) -> bool {
+        self.retain(|_| false);
+        let mut content = self.content();
+        let before = content.items.len();
+        content.items.retain(|item| !matches!(item, Ok(LogEvent::Assigned(_))));
+        content.items.len() < before
+    }
+
+    fn retain(&self, keep: impl Fn(&Record) -> bool) {
+        let mut content = self.content();
+        for item in &mut content.items {
+            if let Ok(LogEvent::Records(records)) = item {
+                records.retain(&keep);
+            }
+        }
+        content.items.retain(|item| !matches!(item, Ok(LogEvent::Records(records)) if records.is_empty()));
+        content.bytes = content.items.iter().map(weight).sum();
+        self.taken.notify_all();
+    }
+
+    fn content(&self) -> MutexGuard<'_, Content> {
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn weight(item: &Result<LogEvent, PortError>) -> usize {
+    match item {
+        Ok(LogEvent::Records(records)) => records.iter().map(Record::weight).sum(),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::{Headers, Timestamp};
+    use ports::Assignment;
+
+    fn record(partition: i32, offset: i64) -> Record {
+        Record {
+            at: TopicPartition::new("t", partition),
+            offset,
+            appended_at: Timestamp::from_millis(0),
+            key: None,
+            value: None,
+            headers: Headers::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn keeps_order_and_counts_bytes() {
+        let inbox = Inbox::default();
+        inbox.put(Ok(LogEvent::Records(vec![record(0, 1), record(1, 1)])));
+        inbox.put(Ok(LogEvent::Records(vec![record(0, 2)])));
+        inbox.drop_records_of(&TopicPartition::new("t", 0));
+        assert_eq!(inbox.bytes(), record(0, 0).weight());
+        let Some(Ok(LogEvent::Records(left))) = inbox.take().await else { panic!("records expected") };
+        assert_eq!(left, [record(1, 1)]);
+        assert_eq!(inbox.bytes(), 0);
+        inbox.close();
+        assert!(inbox.take().await.is_none());
+    }
+
+    #[test]
+    fn an_assignment_that_nobody_saw_is_taken_back() {
+        let inbox = Inbox::default();
+        inbox.put(Ok(LogEvent::Assigned(Assignment::new(Vec::new()).0)));
+        inbox.put(Ok(LogEvent::Records(vec![record(0, 1)])));
+        assert!(inbox.drop_records_and_assignment());
+        assert!(!inbox.drop_records_and_assignment());
+        assert!(inbox.wait_below(0, Duration::ZERO));
+    }
+}

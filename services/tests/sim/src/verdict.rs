@@ -1,0 +1,214 @@
+//! What the services made of what was issued. Shares no code with the audit.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use domain::lake::{self, PartName};
+use domain::ledger::GapState;
+use domain::record::{DEAD_OFFSET, DEAD_PARTITION, DEAD_TOPIC};
+use domain::{Record, Symbol, Trade, TradeRow, topics};
+use ports::{LogScan, TableQuery};
+
+use crate::world::World;
+
+/// Whether log, tables and archive have everything there is.
+pub async fn is_settled(world: &World) -> bool {
+    let mut settled = everything_logged(world);
+    for topic in [topics::TRADES, topics::GAPS] {
+        for bounds in world.log.bounds(topic).await.unwrap_or_default() {
+            let checkpoint = world.tables.load_checkpoint(processor::ROLE, &bounds.at).await.ok().flatten();
+            settled &= checkpoint.map_or(0, |checkpoint| checkpoint.next.offset) >= bounds.end;
+        }
+    }
+    let archived: usize = archived_raw(world).values().map(Vec::len).sum();
+    settled && archived >= world.log.records(topics::TRADES).len() && no_gap_is_open(world).await
+}
+
+async fn no_gap_is_open(world: &World) -> bool {
+    for symbol in world.exchange.issued().keys() {
+        let gaps = world.tables.gaps(symbol).await.unwrap_or_default();
+        if gaps.iter().any(|gap| gap.state == GapState::Open) {
+            return false;
+        }
+    }
+    true
+}
+
+fn everything_logged(world: &World) -> bool {
+    let logged = logged(world);
+    expected(world).iter().all(|(symbol, events)| {
+        let ids = logged.get(symbol);
+        events.keys().all(|id| ids.is_some_and(|ids| ids.contains_key(id)))
+    })
+}
+
+/// Everything that is not as it should be.
+pub async fn judge(world: &World) -> Vec<String> {
+    let mut violations = Vec::new();
+    log_has_what_was_issued(world, &mut violations);
+    tables_have_what_the_log_has(world, &mut violations);
+    archive_has_what_the_log_has(world, &mut violations);
+    gaps_tell_what_is_missing(world, &mut violations).await;
+    dead_letters_stand_once(world, &mut violations);
+    audit_agrees(world, &mut violations).await;
+    violations
+}
+
+/// What must be in the log: everything issued from the first trade that the stream showed, except
+/// what the exchange keeps to itself.
+fn expected(world: &World) -> BTreeMap<Symbol, BTreeMap<u64, Bytes>> {
+    let (mut issued, withheld, logged) = (world.exchange.issued(), world.exchange.withheld(), logged(world));
+    for (symbol, events) in &mut issued {
+        let first = logged.get(symbol).and_then(|ids| ids.first_key_value()).map_or(0, |(id, _)| *id);
+        events.retain(|id, _| *id >= first && !withheld.get(symbol).is_some_and(|ids| ids.contains(*id)));
+    }
+    issued
+}
+
+/// The log's valid records, by symbol and id.
+fn logged(world: &World) -> BTreeMap<Symbol, BTreeMap<u64, Vec<Record>>> {
+    let mut logged: BTreeMap<Symbol, BTreeMap<u64, Vec<Record>>> = BTreeMap::new();
+    for record in world.log.records(topics::TRADES) {
+        if let Some(trade) = record.value.as_deref().and_then(|value| Trade::from_event(value).ok()) {
+            logged.entry(trade.symbol).or_default().entry(trade.id).or_default().push(record);
+        }
+    }
+    logged
+}
+
+fn log_has_what_was_issued(world: &World, violations: &mut Vec<String>) {
+    let (expected, logged) = (expected(world), logged(world));
+    for (symbol, events) in &expected {
+        let Some(ids) = logged.get(symbol) else {
+            violations.push(format!("log: nothing of {symbol}"));
+            continue;
+        };
+        for (id, event) in events {
+            match ids.get(id).map(Vec::as_slice) {
+                None => violations.push(format!("log: {symbol} {id} is lost")),
+                Some(records) => {
+                    if records.iter().any(|record| record.value.as_ref() != Some(event)) {
+                        violations.push(format!("log: {symbol} {id} is not what was issued"));
+                    }
+                    if records.len() > 1 && !world.appends_land_late() {
+                        violations.push(format!("log: {symbol} {id} stands {} times", records.len()));
+                    }
+                }
+            }
+        }
+        let surplus = ids.keys().filter(|id| !events.contains_key(id));
+        violations.extend(surplus.map(|id| format!("log: {symbol} {id} was never issued")));
+    }
+}
+
+fn tables_have_what_the_log_has(world: &World, violations: &mut Vec<String>) {
+    let mut stored: BTreeMap<(Symbol, u64), Vec<TradeRow>> = BTreeMap::new();
+    for row in world.tables.all_trades() {
+        stored.entry((row.trade.symbol.clone(), row.trade.id)).or_default().push(row);
+    }
+    for (symbol, ids) in logged(world) {
+        for (id, records) in ids {
+            let rows = stored.remove(&(symbol.clone(), id)).unwrap_or_default();
+            let from_log: Vec<TradeRow> = records.iter().filter_map(|record| TradeRow::from_record(record).ok()).collect();
+            if rows.len() != 1 || !from_log.iter().any(|row| row.trade == rows[0].trade) {
+                violations.push(format!("tables: {symbol} {id} stands {} times or differs", rows.len()));
+            }
+        }
+    }
+    violations.extend(stored.keys().map(|(symbol, id)| format!("tables: {symbol} {id} is not in the log")));
+}
+
+/// The archive's verbatim records by partition, in order of file and row.
+fn archived_raw(world: &World) -> BTreeMap<i32, Vec<Record>> {
+    let mut records: BTreeMap<i32, Vec<Record>> = BTreeMap::new();
+    for (name, bytes) in parts(world, &lake::raw_dataset(topics::TRADES)) {
+        let rows = columns::decode_raw(bytes).into_iter().flatten().filter_map(Result::ok);
+        records.entry(name.partition).or_default().extend(rows);
+    }
+    records
+}
+
+fn parts(world: &World, dataset: &str) -> Vec<(PartName, Bytes)> {
+    let named = world.archive.files().into_iter().filter_map(|(path, bytes)| Some((PartName::parse(&path)?, bytes)));
+    let mut parts: Vec<_> = named.filter(|(name, _)| name.dataset == dataset).collect();
+    parts.sort_by_key(|(name, _)| (name.partition, name.start_offset));
+    parts
+}
+
+fn archive_has_what_the_log_has(world: &World, violations: &mut Vec<String>) {
+    let mut log: BTreeMap<i32, Vec<Record>> = BTreeMap::new();
+    for record in world.log.records(topics::TRADES) {
+        log.entry(record.at.partition).or_default().push(record);
+    }
+    let raw = archived_raw(world);
+    for (partition, records) in &log {
+        if raw.get(partition) != Some(records) {
+            let archived = raw.get(partition).map_or(0, Vec::len);
+            violations.push(format!("archive: raw partition {partition} has {archived} records, not the log's {}", records.len()));
+        }
+    }
+    let mut typed: Vec<(i32, i64, TradeRow)> = Vec::new();
+    for (_, bytes) in parts(world, lake::TRADES) {
+        let rows = columns::decode_trades(bytes).into_iter().flatten().filter_map(Result::ok);
+        typed.extend(rows.map(|archived| (archived.partition, archived.offset, archived.row)));
+    }
+    let all = log.into_values().flatten();
+    let expected: Vec<(i32, i64, TradeRow)> = all
+        .filter_map(|record| Some((record.at.partition, record.offset, TradeRow::from_record(&record).ok()?)))
+        .collect();
+    if typed != expected {
+        violations.push(format!("archive: trades have {} rows, not the log's {}", typed.len(), expected.len()));
+    }
+}
+
+async fn gaps_tell_what_is_missing(world: &World, violations: &mut Vec<String>) {
+    let logged = logged(world);
+    for (symbol, withheld) in world.exchange.withheld() {
+        let first = logged.get(&symbol).and_then(|ids| ids.first_key_value()).map_or(u64::MAX, |(id, _)| *id);
+        let gaps = world.tables.gaps(&symbol).await.unwrap_or_default();
+        for id in withheld.ranges().flat_map(|ids| ids.from..=ids.to).filter(|id| *id > first) {
+            let told = gaps.iter().any(|gap| gap.state == GapState::Unfillable && (gap.ids.from..=gap.ids.to).contains(&id));
+            if !told {
+                violations.push(format!("gaps: {symbol} {id} is missing without a row"));
+            }
+        }
+        let open = gaps.iter().filter(|gap| gap.state == GapState::Open);
+        violations.extend(open.map(|gap| format!("gaps: {symbol} {} is still open", gap.ids)));
+    }
+}
+
+fn dead_letters_stand_once(world: &World, violations: &mut Vec<String>) {
+    let mut seen = BTreeSet::new();
+    for letter in world.log.records(topics::DEAD_LETTER) {
+        let header = |name| letter.headers.text(name).map(str::to_owned);
+        let place = (header(DEAD_TOPIC), header(DEAD_PARTITION), header(DEAD_OFFSET));
+        // Those of ingest have no place in the log they could be told by.
+        if place.0.is_some() && !seen.insert(place.clone()) {
+            violations.push(format!("dead letters: {place:?} stands twice"));
+        }
+    }
+}
+
+/// The audit is a checker too: it must see what this one sees.
+async fn audit_agrees(world: &World, violations: &mut Vec<String>) {
+    let ports = audit::AuditPorts {
+        scan: std::sync::Arc::new(world.log.clone()),
+        query: std::sync::Arc::new(world.tables.clone()),
+        archive: world.archive.clone(),
+    };
+    let audited = audit::Topics { stream: topics::TRADES.into(), role: processor::ROLE.to_owned() };
+    let report = match audit::audit(&ports, &audited).await {
+        Ok(report) => report,
+        Err(error) => return violations.push(format!("audit: {error}")),
+    };
+    for finding in &report.findings {
+        let foreseen = match finding {
+            audit::Finding::Missing { cause, .. } => cause.starts_with("unfillable"),
+            audit::Finding::Duplicate { store, .. } => *store != "tables" && world.appends_land_late(),
+            _ => false,
+        };
+        if !foreseen {
+            violations.push(format!("audit: {finding}"));
+        }
+    }
+}

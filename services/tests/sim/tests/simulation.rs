@@ -1,0 +1,80 @@
+//! Thousands of seeds, each a story of crashes, rebalances, lost answers and zombies.
+//!
+//! `SIM_SEEDS=20000 cargo test --release -p sim` runs more; `SIM_SEED=17` runs one,
+//! and `SIM_TRACE=FILE` writes down what happened in the first that failed.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Mutex;
+
+use sim::{Bug, Outcome, Plan, run};
+
+/// How many seeds run by default.
+const SEEDS: u64 = 1_000;
+
+#[expect(clippy::disallowed_methods, reason = "the test's own switch")]
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable}: expected a number, got {text:?}")))
+}
+
+/// Runs seeds on all cores; returns those that failed.
+fn failures(seeds: std::ops::Range<u64>, bug: Option<Bug>) -> Vec<(u64, Outcome)> {
+    let next = AtomicU64::new(seeds.start);
+    let failed = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end {
+                        break;
+                    }
+                    let outcome = run(Plan { seed, bug });
+                    if !outcome.violations.is_empty() {
+                        failed.lock().unwrap().push((seed, outcome));
+                    }
+                }
+            });
+        }
+    });
+    let mut failed = failed.into_inner().unwrap();
+    failed.sort_by_key(|(seed, _)| *seed);
+    failed
+}
+
+#[expect(clippy::disallowed_methods, reason = "the test's own switch")]
+#[test]
+fn no_seed_loses_or_doubles_a_trade() {
+    let seeds = match number("SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SIM_SEEDS").unwrap_or(SEEDS),
+    };
+    let count = seeds.end - seeds.start;
+    let failed = failures(seeds, None);
+    for (seed, outcome) in failed.iter().take(5) {
+        eprintln!("seed {seed}: {} violations, the first: {:#?}", outcome.violations.len(), &outcome.violations[..outcome.violations.len().min(5)]);
+    }
+    if let (Ok(file), Some((_, outcome))) = (std::env::var("SIM_TRACE"), failed.first()) {
+        std::fs::write(&file, outcome.violations.iter().chain(&outcome.trace).map(String::as_str).collect::<Vec<_>>().join("\n")).unwrap();
+    }
+    assert!(failed.is_empty(), "{} of {count} seeds failed; run one with SIM_SEED={}", failed.len(), failed[0].0);
+    println!("{count} seeds without a violation");
+}
+
+#[test]
+fn a_seed_told_twice_is_the_same_story() {
+    for seed in 0..20 {
+        let plan = Plan { seed, bug: None };
+        let (once, again) = (run(plan), run(plan));
+        assert_eq!(once, again, "seed {seed}");
+        assert!(once.trades > 100 && once.crashes > 3, "seed {seed} is a dull story: {once:?}");
+    }
+}
+
+#[test]
+fn planted_bugs_are_found() {
+    for bug in [Bug::CheckpointBeforeStore, Bug::RenameWithOverwrite] {
+        let failed = failures(0..60, Some(bug));
+        assert!(!failed.is_empty(), "{bug:?} was not found in 60 seeds");
+        println!("{bug:?}: found by {} of 60 seeds, first seed {}: {}", failed.len(), failed[0].0, failed[0].1.violations[0]);
+    }
+}
