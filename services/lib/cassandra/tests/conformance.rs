@@ -103,7 +103,7 @@ async fn the_later_checkpoint_of_one_offset_wins() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn batches_are_fast_enough() {
+async fn two_hundred_thousand_rows_go_there_and_back() {
     let Some(keyspace) = Keyspace::create().await else { return };
     let cassandra = keyspace.tables().await;
     let count = 200_000;

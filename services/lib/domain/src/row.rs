@@ -75,9 +75,9 @@ pub struct GapRow {
     pub state: GapState,
     /// Why they are missing, or why they cannot be had.
     pub cause: String,
-    /// When the gap was found.
+    /// When the gap was found; tables keep the millisecond.
     pub detected_at: Timestamp,
-    /// When it was filled.
+    /// When it was filled; tables keep the millisecond.
     pub filled_at: Option<Timestamp>,
     /// When the gap was found, and whether it is closed: a lower one never overwrites a higher one.
     pub version: i64,

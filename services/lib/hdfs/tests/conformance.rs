@@ -31,7 +31,7 @@ async fn hdfs_is_an_archive() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hdfs_is_fast_enough() {
+async fn a_file_of_many_blocks_goes_there_and_back() {
     let Some(config) = server() else { return };
     let hdfs = HdfsArchive::new(config).unwrap();
     let content = Bytes::from((0..64_u32 << 20).map(|n| n.to_le_bytes()[1]).collect::<Vec<u8>>());

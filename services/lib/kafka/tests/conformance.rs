@@ -116,7 +116,7 @@ async fn topics_are_created_once_and_differences_are_told() {
 
 /// Writes, scans and reads many records, and says how fast.
 #[tokio::test(flavor = "multi_thread")]
-async fn kafka_is_fast_enough() {
+async fn four_hundred_thousand_records_go_there_and_back() {
     let Some(brokers) = Brokers::named() else { return };
     let topic = brokers.create(1).await;
     let (count, batch) = (400_000, 2_000);

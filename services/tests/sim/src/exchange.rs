@@ -41,7 +41,7 @@ impl Exchange {
         })))
     }
 
-    /// Issues trades for a while, and streams them as streams do.
+    /// Issues trades for a while, and streams them as streams do: not all of them arrive.
     pub async fn trade_for(&self, duration: Duration, clock: Arc<dyn Clock>) {
         let end = tokio::time::Instant::now() + duration;
         while tokio::time::Instant::now() < end {
@@ -49,7 +49,10 @@ impl Exchange {
             tokio::time::sleep(Duration::from_millis(pause)).await;
             self.issue(clock.now());
         }
-        // One last trade of each symbol arrives for certain, so that every gap has an end.
+    }
+
+    /// One last trade of each symbol, which arrives for certain, so that every gap has an end.
+    pub async fn last_trades(&self, clock: &dyn Clock) {
         let symbols: Vec<Symbol> = self.lock().issued.keys().cloned().collect();
         for symbol in symbols {
             while self.lock().stream.as_ref().is_none_or(|stream| stream.capacity() == 0) {

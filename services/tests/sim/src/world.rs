@@ -245,7 +245,17 @@ impl World {
 
     /// Waits until everything that was issued is where it belongs, then stops the services.
     async fn settle(&mut self, services: &mut [Service]) -> Vec<String> {
+        self.exchange.last_trades(self.clock.as_ref()).await;
         let mut failures = Vec::new();
+        if self.appends_land_late() {
+            // An announcement that lands after its writer's death is news to the next start only.
+            tokio::time::sleep(Faults::some().late_by).await;
+            for service in services.iter_mut().filter(|service| service.role == Role::Ingest) {
+                service.stop.cancel();
+                failures.extend(ended(service).await);
+                *service = self.start(service.role);
+            }
+        }
         let end = tokio::time::Instant::now() + SETTLING;
         while tokio::time::Instant::now() < end && !verdict::is_settled(self).await {
             tokio::time::sleep(Duration::from_secs(5)).await;

@@ -248,8 +248,9 @@ fn gap(symbol: &Symbol, from: u64, to: u64, state: GapState, version: i64) -> Ga
         ids: IdRange { from, to },
         state,
         cause: format!("it's the stream's \"jump\", version {version} €"),
-        detected_at: at(HOUR + version),
-        filled_at: (state == GapState::Filled).then(|| at(HOUR + version + 11)),
+        // Cassandra's timestamps keep milliseconds.
+        detected_at: at(HOUR + version * 1_000),
+        filled_at: (state == GapState::Filled).then(|| at(HOUR + version * 1_000 + 11_000)),
         version,
     }
 }
