@@ -34,7 +34,7 @@ pub enum Command {
     Processor,
     /// Log to archive.
     Archiver,
-    /// Compare log, tables and archive; status 1 on any difference.
+    /// Compare log, tables and archive; status 1 on any difference, 2 if they cannot be compared.
     Audit(Audit),
     /// Create topics, tables and the archive's root; harmless if they exist.
     Init(Init),
@@ -45,7 +45,8 @@ pub enum Command {
 /// Where trades come from.
 #[derive(Debug, Default, Args)]
 pub struct SourceArgs {
-    /// Where trades come from: sim, binance, or replay:FILE. Several replays are read in order.
+    /// Where trades come from: sim, binance, replay:FILE, or lake:FOLDER for an archive. Several
+    /// replays are read in order.
     #[arg(long = "source", value_name = "SOURCE")]
     sources: Vec<String>,
     /// More recordings for a replay, read in order behind those of --source.
@@ -102,6 +103,9 @@ pub struct Init {
     /// A folder of numbered .cql files to apply.
     #[arg(long, value_name = "DIR")]
     pub schema: Option<PathBuf>,
+    /// Wait up to this many seconds for servers that do not answer yet.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub wait: u64,
 }
 
 impl Cli {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use archiver::ArchiverConfig;
 use binance::BinanceConfig;
 use cassandra::CassandraConfig;
-use domain::{Symbol, Topic, topics};
+use domain::{Symbol, Topic, Topics, topics};
 use exchange_sim::SimConfig;
 use hdfs::HdfsConfig;
 use ingest::IngestConfig;
@@ -71,7 +71,7 @@ impl Default for Config {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SourceConfig {
-    /// `sim`, `binance`, or any number of `replay:FILE`, read in order.
+    /// `sim`, `binance`, `lake:FOLDER` (an archive), or any number of `replay:FILE`, read in order.
     pub from: Vec<String>,
     /// The pace of a replay: `recorded`, a factor such as `10x`, or `max`.
     pub pace: String,
@@ -138,16 +138,10 @@ impl LogConfig {
         self.partitioned().into_iter().map(spec).collect()
     }
 
-    /// The topics as ingest knows them.
-    pub fn ingest_topics(&self) -> ingest::Topics {
+    /// The topics of the tape.
+    pub fn topics(&self) -> Topics {
         let (stream, gaps, dead_letter) = (self.stream.clone(), self.gaps.clone(), self.dead_letter.clone());
-        ingest::Topics { stream, gaps, dead_letter }
-    }
-
-    /// The topics as the processor knows them.
-    pub fn processor_topics(&self) -> processor::Topics {
-        let (stream, gaps, dead_letter) = (self.stream.clone(), self.gaps.clone(), self.dead_letter.clone());
-        processor::Topics { stream, gaps, dead_letter }
+        Topics { stream, gaps, dead_letter }
     }
 
     /// The topics as the archiver knows them.
@@ -243,7 +237,7 @@ pub struct TelemetryConfig {
 
 impl Default for TelemetryConfig {
     fn default() -> Self {
-        Self { log: "info".to_owned(), format: LogFormat::Text }
+        Self { log: "info,scylla=warn".to_owned(), format: LogFormat::Text }
     }
 }
 

@@ -18,8 +18,11 @@ use runtime::{shutdown, telemetry};
 use crate::cli::{Cli, Command};
 use crate::config::Config;
 
-/// The exit status for a configuration or a command line that cannot be used (`EX_USAGE`).
-const USAGE: u8 = 64;
+/// The exit status for a command line or a configuration that cannot be used, as `clap` has it.
+const USAGE: u8 = 2;
+
+/// The exit status of an audit that could not be done: unlike 1, it says nothing about the data.
+const NOT_AUDITED: u8 = 2;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -39,11 +42,15 @@ async fn main() -> ExitCode {
         eprintln!("telemetry.log: {error}");
         return ExitCode::from(USAGE);
     }
+    let failure = match &cli.command {
+        Command::Audit(_) => ExitCode::from(NOT_AUDITED),
+        _ => ExitCode::FAILURE,
+    };
     match run(cli.command, config).await {
         Ok(status) => status,
         Err(error) => {
             eprintln!("fulltape: {error:#}");
-            ExitCode::FAILURE
+            failure
         }
     }
 }

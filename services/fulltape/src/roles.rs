@@ -8,8 +8,9 @@ use std::time::Duration;
 use anyhow::Context;
 use archiver::ArchiverDeps;
 use binance::{LiveFeed, Pace, ReplayFeed, RestHistory};
-use ingest::{IngestPorts, Summary};
-use ports::{Feed, History};
+use ingest::{IngestPorts, LakeFeed, Summary};
+use local::LocalArchive;
+use ports::{Feed, History, PortError, persist};
 use processor::ProcessorPorts;
 use runtime::admin::{self, Readiness};
 use runtime::telemetry::Metrics;
@@ -89,7 +90,7 @@ pub async fn processor(config: Config, stop: CancellationToken) -> anyhow::Resul
         ports = processor_ports(&config, &wire) => ports?,
     };
     admin.ready.set(true);
-    let run = processor::run(ports, config.log.processor_topics(), config.processor.clone(), supervisor.stop());
+    let run = processor::run(ports, config.log.topics(), config.processor.clone(), supervisor.stop());
     supervise(supervisor, "processor", run).await
 }
 
@@ -152,6 +153,18 @@ async fn lags(ports: &audit::AuditPorts, topics: &audit::Topics) -> anyhow::Resu
     Ok(audit::lag(ports.scan.as_ref(), ports.query.as_ref(), ports.archive.as_ref(), topics).await?)
 }
 
+/// Tries until it works, or fails as the last attempt did.
+async fn patiently<T, F: Future<Output = Result<T, PortError>>>(
+    seconds: u64,
+    what: &'static str,
+    operation: impl Fn() -> F,
+) -> anyhow::Result<T> {
+    match tokio::time::timeout(Duration::from_secs(seconds), persist(what, &operation)).await {
+        Ok(done) => Ok(done?),
+        Err(_) => operation().await.context(what),
+    }
+}
+
 /// Creates what the roles need in the outside world.
 ///
 /// # Errors
@@ -159,19 +172,20 @@ async fn lags(ports: &audit::AuditPorts, topics: &audit::Topics) -> anyhow::Resu
 pub async fn init(config: Config, options: cli::Init) -> anyhow::Result<ExitCode> {
     if config.log.kind == LogKind::Kafka {
         let topics = config.log.specs();
-        ports::persist("create topics", || kafka::create_topics(&config.log.kafka, &topics)).await?;
+        patiently(options.wait, "create topics", || kafka::create_topics(&config.log.kafka, &topics)).await?;
         tracing::info!(topics = topics.len(), "topics are there");
     }
     if config.tables.kind == TablesKind::Cassandra
         && let Some(folder) = &options.schema
     {
         let texts = schema_in(folder)?;
-        ports::persist("create tables", || cassandra::apply_schema(&config.tables.cassandra, &texts)).await?;
+        let apply = || cassandra::apply_schema(&config.tables.cassandra, &texts);
+        patiently(options.wait, "create tables", apply).await?;
         tracing::info!(files = texts.len(), "tables are there");
     }
     if config.archive.kind == ArchiveKind::Hdfs {
         let archive = wire::hdfs_archive(&config)?;
-        ports::persist("look at the archive", || archive.list("")).await?;
+        patiently(options.wait, "look at the archive", || archive.list("")).await?;
         tracing::info!(root = config.archive.hdfs.root, "archive answers");
     }
     Ok(ExitCode::SUCCESS)
@@ -192,10 +206,10 @@ fn schema_in(folder: &Path) -> anyhow::Result<Vec<String>> {
 /// Whatever ends it.
 pub async fn run_ingest(config: &Config, ports: IngestPorts, stop: CancellationToken) -> anyhow::Result<Summary> {
     let mut settings = config.ingest.clone();
-    if !matches!(Source::parse(&config.source), Ok(Source::Replay(_))) {
+    if Source::parse(&config.source).is_ok_and(|source| !source.ends()) {
         settings.symbols = live_symbols(config);
     }
-    Ok(ingest::run(ports, config.log.ingest_topics(), settings, stop).await?)
+    Ok(ingest::run(ports, config.log.topics(), settings, stop).await?)
 }
 
 /// Connects what ingest needs.
@@ -214,6 +228,10 @@ async fn feed(config: &Config) -> anyhow::Result<Origin> {
         Source::Replay(files) => {
             let pace: Pace = config.source.pace.parse()?;
             Ok((Box::new(ReplayFeed::open(files, pace)?), None))
+        }
+        Source::Lake(folder) => {
+            let archive = Arc::new(LocalArchive::open(folder));
+            Ok((Box::new(LakeFeed::open(archive, &config.log.stream).await?), None))
         }
         Source::Binance | Source::Sim => {
             let mut binance = config.binance.clone();

@@ -7,6 +7,9 @@ use crate::config::SourceConfig;
 /// What a recording's source begins with.
 pub const REPLAY: &str = "replay:";
 
+/// What an archive's source begins with.
+const LAKE: &str = "lake:";
+
 /// Where trades come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -16,6 +19,8 @@ pub enum Source {
     Binance,
     /// Recordings, in order.
     Replay(Vec<PathBuf>),
+    /// The verbatim records of an archive.
+    Lake(PathBuf),
 }
 
 impl Source {
@@ -24,11 +29,12 @@ impl Source {
     /// # Errors
     /// Says what was expected.
     pub fn parse(config: &SourceConfig) -> Result<Self, String> {
-        let expected = "expected sim, binance, or any number of replay:FILE";
+        let expected = "expected sim, binance, lake:FOLDER, or any number of replay:FILE";
         let files: Vec<&str> = config.from.iter().filter_map(|source| source.strip_prefix(REPLAY)).collect();
         match config.from.as_slice() {
             [one] if one == "sim" => Ok(Self::Sim),
             [one] if one == "binance" => Ok(Self::Binance),
+            [one] if one.starts_with(LAKE) => Ok(Self::Lake(PathBuf::from(&one[LAKE.len()..]))),
             several if files.len() == several.len() => {
                 // `--source replay: FILE FILE` leaves one without a file.
                 let files: Vec<PathBuf> = files.into_iter().filter(|file| !file.is_empty()).map(PathBuf::from).collect();
@@ -36,6 +42,11 @@ impl Source {
             }
             other => Err(format!("source: {expected}, got {other:?}")),
         }
+    }
+
+    /// Whether it comes to an end by itself.
+    pub fn ends(&self) -> bool {
+        matches!(self, Self::Replay(_) | Self::Lake(_))
     }
 }
 
@@ -51,6 +62,7 @@ mod tests {
     #[test]
     fn sources_are_one_kind() {
         assert_eq!(parse(&["sim"]), Ok(Source::Sim));
+        assert_eq!(parse(&["lake:data/crypto_data"]), Ok(Source::Lake("data/crypto_data".into())));
         assert_eq!(parse(&["replay:a", "replay:b"]), Ok(Source::Replay(vec!["a".into(), "b".into()])));
         assert_eq!(parse(&["replay:", "replay:b"]), Ok(Source::Replay(vec!["b".into()])));
         for bad in [&["sim", "replay:a"][..], &["kraken"], &[], &["replay:"], &["sim", "sim"]] {

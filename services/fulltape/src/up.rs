@@ -22,8 +22,8 @@ const IDLE_WHEN_ONCE_MS: u64 = 200;
 /// # Errors
 /// Whatever ends a role.
 pub async fn run(mut config: Config, once: bool, stop: CancellationToken) -> anyhow::Result<ExitCode> {
-    let replay = matches!(Source::parse(&config.source), Ok(Source::Replay(_)));
-    anyhow::ensure!(!once || replay, "--once: expected a source that ends, for example --source replay:FILE");
+    let ends = Source::parse(&config.source).is_ok_and(|source| source.ends());
+    anyhow::ensure!(!once || ends, "--once: expected a source that ends, for example --source replay:FILE");
     if once {
         config.archiver.idle_ms = IDLE_WHEN_ONCE_MS;
     }
@@ -38,7 +38,7 @@ pub async fn run(mut config: Config, once: bool, stop: CancellationToken) -> any
     let processor_ports = roles::processor_ports(&config, &wire).await?;
     let archiver_deps = roles::archiver_deps(&config, &wire)?;
     let stop = supervisor.stop();
-    let processor = processor::run(processor_ports, config.log.processor_topics(), config.processor.clone(), stop.clone());
+    let processor = processor::run(processor_ports, config.log.topics(), config.processor.clone(), stop.clone());
     supervisor.spawn("processor", processor);
     let archiver = archiver::run(archiver_deps, config.log.archiver_topics(), config.archiver.clone(), stop.clone());
     supervisor.spawn("archiver", archiver);

@@ -2,29 +2,8 @@
 
 use std::time::Duration;
 
-use domain::{Symbol, Topic, topics};
+use domain::Symbol;
 use serde::{Deserialize, Serialize};
-
-/// Where ingest writes.
-#[derive(Clone, Debug)]
-pub struct Topics {
-    /// The topic of trades.
-    pub stream: Topic,
-    /// The topic of ledger events.
-    pub gaps: Topic,
-    /// The topic of unusable input.
-    pub dead_letter: Topic,
-}
-
-impl Default for Topics {
-    fn default() -> Self {
-        Self {
-            stream: Topic::new_static(topics::TRADES),
-            gaps: Topic::new_static(topics::GAPS),
-            dead_letter: Topic::new_static(topics::DEAD_LETTER),
-        }
-    }
-}
 
 /// The settings of ingest.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -66,22 +66,24 @@ pub enum Decoded {
 /// Tells what a feed's event is.
 pub fn decode(event: FeedEvent) -> Decoded {
     match event {
-        FeedEvent::Frame { bytes, received_at, origin, source } => decode_frame(bytes, received_at, origin, source),
+        FeedEvent::Frame { bytes, received_at, origin, source, place } => match Frame::decode(&bytes) {
+            Ok(Frame::Trade(event, trade)) => Decoded::Trade(Arrival::new(event, &trade, origin, received_at, source)),
+            Ok(Frame::Refusal { code, message }) => {
+                tracing::warn!(code, message, "the exchange refused a request");
+                Decoded::Ignored
+            }
+            Ok(Frame::Other(_) | Frame::ServerShutdown) => Decoded::Ignored,
+            Err(error) => {
+                let reason = match place {
+                    Some(place) => format!("{}:{place}: {error}", String::from_utf8_lossy(&source)),
+                    None => error.to_string(),
+                };
+                Decoded::Dead(DeadInput { bytes, received_at, source, reason })
+            }
+        },
         FeedEvent::Damaged { bytes, received_at, source, reason } => {
             Decoded::Dead(DeadInput { bytes, received_at, source, reason })
         }
         FeedEvent::End => Decoded::End,
-    }
-}
-
-fn decode_frame(bytes: Bytes, received_at: Timestamp, origin: Origin, source: Bytes) -> Decoded {
-    match Frame::decode(&bytes) {
-        Ok(Frame::Trade(event, trade)) => Decoded::Trade(Arrival::new(event, &trade, origin, received_at, source)),
-        Ok(Frame::Refusal { code, message }) => {
-            tracing::warn!(code, message, "the exchange refused a request");
-            Decoded::Ignored
-        }
-        Ok(Frame::Other(_) | Frame::ServerShutdown) => Decoded::Ignored,
-        Err(error) => Decoded::Dead(DeadInput { bytes, received_at, source, reason: error.to_string() }),
     }
 }

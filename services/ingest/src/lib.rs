@@ -2,7 +2,7 @@
 //!
 //! In flow order: [`decode`] tells what a frame is, [`sequence`] asks the ledger whether its trade is
 //! new, [`backfill`] fetches what the stream skipped, [`publish`] appends to the log, and
-//! [`run`](mod@run) is the loop around them. [`rebuild`] makes the ledger from the log itself at start.
+//! [`run`](mod@run) is the loop around them. [`rebuild`] makes the ledger from the log itself at start. [`lake`] is the archive as a source.
 //!
 //! The exchange is the spool: what could not be handed over in time is a gap like any other, and is
 //! fetched again.
@@ -10,13 +10,15 @@
 pub mod backfill;
 pub mod config;
 pub mod decode;
+pub mod lake;
 pub mod metrics;
 pub mod publish;
 pub mod rebuild;
 pub mod run;
 pub mod sequence;
 
-pub use config::{IngestConfig, Topics};
+pub use config::IngestConfig;
+pub use lake::LakeFeed;
 pub use run::{IngestPorts, Summary, run};
 
 /// Why ingest ended.

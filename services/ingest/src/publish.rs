@@ -9,12 +9,11 @@ use bytes::Bytes;
 use domain::ledger::LedgerEvent;
 use domain::record::{ORIGIN, REASON, RECEIVED_AT, SOURCE};
 use domain::topics::partition_of;
-use domain::{Headers, Outgoing, Position, Symbol, Timestamp, Topic, TopicPartition};
+use domain::{Headers, Outgoing, Position, Symbol, Timestamp, Topic, TopicPartition, Topics};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use ports::{LogScan, LogWriter, PortError, persist};
 
-use crate::config::Topics;
 use crate::decode::{Arrival, DeadInput};
 use crate::metrics;
 use crate::rebuild::for_each;

@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use domain::ledger::{GapState, Ledger, LedgerEvent};
 use domain::topics::partition_of;
 use domain::record::ORIGIN;
-use domain::{IdRange, IdSet, Origin, Position, Record, Symbol, Trade};
+use domain::{IdRange, IdSet, Origin, Position, Record, Symbol, Topics, Trade};
 use ports::{Bounds, LogScan, PortError, persist};
 
-use crate::config::{IngestConfig, Topics};
+use crate::config::IngestConfig;
 use crate::sequence::{OpenGap, Sequencer, SymbolLedger};
 
 /// How many records are read at once, going backward.

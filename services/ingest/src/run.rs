@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use domain::ledger::Verdict;
-use domain::{IdRange, Origin, Symbol, Topic, Trade};
+use domain::{IdRange, Origin, Symbol, Topic, Topics, Trade};
 use ports::{Clock, Feed, History, HistoryError, LogScan, LogWriter, PortError, persist};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::IngestError;
 use crate::backfill::{Backfill, Page};
-use crate::config::{IngestConfig, Topics};
+use crate::config::IngestConfig;
 use crate::decode::{Arrival, DeadInput, Decoded, decode};
 use crate::metrics;
 use crate::publish::{Ends, Log, Partitions, Publisher};

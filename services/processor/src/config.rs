@@ -2,29 +2,7 @@
 
 use std::time::Duration;
 
-use domain::{Topic, topics};
 use serde::{Deserialize, Serialize};
-
-/// What the processor reads and writes.
-#[derive(Clone, Debug)]
-pub struct Topics {
-    /// The topic of trades.
-    pub stream: Topic,
-    /// The topic of ledger events.
-    pub gaps: Topic,
-    /// The topic of unusable records.
-    pub dead_letter: Topic,
-}
-
-impl Default for Topics {
-    fn default() -> Self {
-        Self {
-            stream: Topic::new_static(topics::TRADES),
-            gaps: Topic::new_static(topics::GAPS),
-            dead_letter: Topic::new_static(topics::DEAD_LETTER),
-        }
-    }
-}
 
 /// The settings of the processor.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -17,7 +17,7 @@ pub mod metrics;
 pub mod run;
 pub mod store;
 
-pub use config::{ProcessorConfig, Topics};
+pub use config::ProcessorConfig;
 pub use run::{ProcessorPorts, run};
 
 /// The name of the role in checkpoints, and of its consumer group.

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use domain::ledger::{GapState, LedgerEvent};
-use domain::{DuplicatesRow, GapRow, IdSet, Position, Record, Symbol, Timestamp, TopicPartition, TradeRow};
+use domain::{DuplicatesRow, GapRow, IdSet, Position, Record, Symbol, Timestamp, TopicPartition, Topics, TradeRow};
 use ports::{Assignment, Clock, LogEvent, LogReader, LogScan, LogWriter, PortError, Revocation, Start, TableQuery, Tables, persist};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint;
 use crate::completeness::{Completeness, Hour};
-use crate::config::{ProcessorConfig, Topics};
+use crate::config::ProcessorConfig;
 use crate::dead_letter::DeadLetters;
 use crate::decode::{self, Decoded};
 use crate::store::store_trades;

@@ -26,7 +26,7 @@ async fn frames_arrive_byte_for_byte() {
     for text in [trade(1).as_str(), odd, r#"{"unknown":"币"}"#] {
         connection.send(text).await;
         let event = next(&mut feed).await;
-        let FeedEvent::Frame { bytes, received_at, origin, source } = event else { panic!("{event:?}") };
+        let FeedEvent::Frame { bytes, received_at, origin, source, .. } = event else { panic!("{event:?}") };
         assert_eq!(bytes, text.as_bytes());
         assert_eq!((origin, source.as_ref()), (Origin::Live, b"binance".as_slice()));
         assert!(received_at.micros() > 1_700_000_000_000_000);

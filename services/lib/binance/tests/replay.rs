@@ -118,7 +118,8 @@ async fn frames_come_byte_for_byte_from_every_container() {
         let events = all(&[file]).await;
         assert_eq!(events.len(), 5_000, "{}", file.display());
         for (n, event) in (0..).zip(&events) {
-            let FeedEvent::Frame { bytes, received_at, origin, source } = event else { panic!("{event:?}") };
+            let FeedEvent::Frame { bytes, received_at, origin, source, place } = event else { panic!("{event:?}") };
+            assert_eq!(*place, Some(n + 1));
             assert_eq!(bytes, frame(n).as_bytes());
             assert_eq!(received_at.micros(), 1_723_161_253_937_085 + i64::try_from(n).unwrap() * 1_000);
             assert_eq!(*origin, Origin::Replay);

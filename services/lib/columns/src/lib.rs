@@ -19,5 +19,5 @@ pub use decode::{decode_raw, decode_trades, raw_of_batch, trades_of_batch};
 pub use encode::{PartEncoder, RawEncoder, TradeEncoder};
 pub use error::ColumnsError;
 pub use footer::{Footer, Span, TAIL, Tail, read_footer};
-pub use row::{ArchivedTrade, NotATrade, trade_row};
+pub use row::ArchivedTrade;
 pub use schema::{raw_schema, trades_schema};

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use columns::{
     ArchivedTrade, ColumnsError, Footer, PartEncoder, RawEncoder, Span, TAIL, Tail, TradeEncoder, decode_raw,
-    decode_trades, read_footer, trade_row,
+    decode_trades, read_footer,
 };
 use domain::{Decimal, Headers, Origin, Record, Timestamp, TopicPartition, Trade, TradeRow};
 use proptest::prelude::*;
@@ -140,7 +140,7 @@ fn a_record_becomes_a_row_and_what_is_no_trade_is_counted() {
     let ids = footer.ids[&"BTCUSDT".parse().unwrap()];
     assert_eq!((ids.from, ids.to), (5, 7));
     let rows: Vec<ArchivedTrade> = decode_trades(file).unwrap().map(Result::unwrap).collect();
-    assert_eq!(rows[0].row, trade_row(&record(10, event(7))).unwrap());
+    assert_eq!(rows[0].row, TradeRow::from_record(&record(10, event(7))).unwrap());
     assert_eq!(rows[0].row.origin, Origin::Backfill);
     assert_eq!(rows[0].row.received_at.micros(), 1_723_161_255_400_123);
     assert_eq!((rows[1].partition, rows[1].offset, rows[1].appended_at), (3, 14, APPENDED));
@@ -148,7 +148,7 @@ fn a_record_becomes_a_row_and_what_is_no_trade_is_counted() {
 
 #[test]
 fn a_record_without_our_headers_is_live_and_received_when_appended() {
-    let row = trade_row(&Record { headers: Headers::new(), ..record(1, EVENT) }).unwrap();
+    let row = TradeRow::from_record(&Record { headers: Headers::new(), ..record(1, EVENT) }).unwrap();
     assert_eq!((row.origin, row.received_at), (Origin::Live, APPENDED));
 }
 

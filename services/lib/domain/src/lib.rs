@@ -24,5 +24,5 @@ pub use record::{Headers, Origin, Outgoing, Position, Record, TopicPartition};
 pub use row::{CompletenessRow, DuplicatesRow, GapRow, TradeRow};
 pub use symbol::Symbol;
 pub use time::Timestamp;
-pub use topics::Topic;
+pub use topics::{Topic, Topics};
 pub use trade::Trade;

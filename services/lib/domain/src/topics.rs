@@ -14,6 +14,27 @@ pub const GAPS: &str = "crypto-gaps";
 /// Input that could not be used, with the reason in its headers.
 pub const DEAD_LETTER: &str = "dead-letter";
 
+/// The topics of the tape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topics {
+    /// The topic of trades.
+    pub stream: Topic,
+    /// The topic of ledger events.
+    pub gaps: Topic,
+    /// The topic of unusable input.
+    pub dead_letter: Topic,
+}
+
+impl Default for Topics {
+    fn default() -> Self {
+        Self {
+            stream: Topic::new_static(TRADES),
+            gaps: Topic::new_static(GAPS),
+            dead_letter: Topic::new_static(DEAD_LETTER),
+        }
+    }
+}
+
 /// The default number of partitions of each topic.
 pub const DEFAULT_PARTITIONS: i32 = 6;
 

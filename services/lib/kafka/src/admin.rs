@@ -19,7 +19,7 @@ use crate::error::{SYSTEM, asking, code, is_refusal};
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Creating topics makes the brokers write files; that may take longer than a question.
-const CREATION_TIMEOUT: Duration = Duration::from_secs(60);
+const CREATION_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A topic as it is to be.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -45,7 +45,8 @@ pub async fn create_topics(config: &KafkaConfig, topics: &[TopicSpec]) -> Result
     let admin = AdminClient::from_config_and_context(&settings(config), Logging).map_err(|error| creation(&error))?;
     let options = AdminOptions::new().request_timeout(Some(CREATION_TIMEOUT)).operation_timeout(Some(CREATION_TIMEOUT));
     let wanted: Vec<NewTopic<'_>> = topics.iter().map(new_topic).collect();
-    let results = admin.create_topics(&wanted, &options).await.map_err(|error| asking("create topics", &error))?;
+    let results = admin.create_topics(&wanted, &options).await;
+    let results = results.map_err(|error| asking(&format!("create topics at {}", config.brokers), &error))?;
     for (topic, result) in topics.iter().zip(results) {
         match result {
             Ok(_) => info!(topic = topic.name, partitions = topic.partitions, "topic created"),

@@ -32,6 +32,8 @@ pub enum FeedEvent {
         origin: Origin,
         /// The source's name, for example `binance` or a recording's file name.
         source: Bytes,
+        /// Where in the source it stands, if that can be looked up: a recording's line, an offset.
+        place: Option<u64>,
     },
     /// Input that is no frame: a damaged line, a binary message. Kept as a dead letter.
     Damaged {
@@ -79,15 +81,4 @@ pub enum HistoryError {
     /// No usable answer; ask again later.
     #[error("history is not available: {0}")]
     Unavailable(String),
-}
-
-/// The history of a source that has none, for example a recording.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoHistory;
-
-#[async_trait]
-impl History for NoHistory {
-    async fn trades(&self, _: &Symbol, _: u64, _: usize) -> Result<Vec<Bytes>, HistoryError> {
-        Err(HistoryError::Unfillable("the source has no history".to_owned()))
-    }
 }

@@ -158,7 +158,7 @@ impl Feed for Stream {
         match self.frames.recv().await {
             Some(bytes) => {
                 let (received_at, source) = (self.clock.now(), Bytes::from_static(b"exchange"));
-                Ok(FeedEvent::Frame { bytes, received_at, origin: Origin::Live, source })
+                Ok(FeedEvent::Frame { bytes, received_at, origin: Origin::Live, source, place: None })
             }
             // Another instance has connected: this one is a zombie.
             None => std::future::pending().await,

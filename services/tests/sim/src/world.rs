@@ -191,7 +191,7 @@ impl World {
         };
         let config = IngestConfig { history_patience_ms: 60_000, drain_ms: 3_000, ..IngestConfig::default() };
         tokio::spawn(async move {
-            let ended = ingest::run(ports, ingest::Topics::default(), config, stop).await;
+            let ended = ingest::run(ports, domain::Topics::default(), config, stop).await;
             ended.map(drop).map_err(|error| format!("ingest: {error}"))
         })
     }
@@ -215,7 +215,7 @@ impl World {
         };
         let config = ProcessorConfig { write_bytes: 500, writes_in_flight: 4, revoke_ms: 2_500, ..ProcessorConfig::default() };
         let task = tokio::spawn(async move {
-            let ended = processor::run(ports, processor::Topics::default(), config, stop).await;
+            let ended = processor::run(ports, domain::Topics::default(), config, stop).await;
             ended.map_err(|error| format!("processor: {error}"))
         });
         (task, side)

@@ -73,7 +73,7 @@ impl Shared {
     /// Hands over a frame exactly as it came.
     fn frame(&self, bytes: Bytes) {
         let (received_at, source) = (self.clock.now(), self.source.clone());
-        self.frames.push(FeedEvent::Frame { bytes, received_at, origin: Origin::Live, source });
+        self.frames.push(FeedEvent::Frame { bytes, received_at, origin: Origin::Live, source, place: None });
     }
 
     /// Hands over what is no frame.

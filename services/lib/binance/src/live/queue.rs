@@ -105,6 +105,7 @@ mod tests {
             received_at: Timestamp::from_micros(0),
             origin: Origin::Live,
             source: Bytes::new(),
+            place: None,
         }
     }
 

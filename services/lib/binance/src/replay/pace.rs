@@ -139,6 +139,7 @@ mod tests {
             received_at: Timestamp::from_millis(millis),
             origin: Origin::Replay,
             source: Bytes::new(),
+            place: None,
         }
     }
 

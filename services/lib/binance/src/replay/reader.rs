@@ -150,7 +150,7 @@ impl<'a> Reading<'a> {
         };
         match decoder.decode(number, &line) {
             Ok(None) => ControlFlow::Continue(()),
-            Ok(Some((bytes, received_at))) => self.frame(bytes, received_at),
+            Ok(Some((bytes, received_at))) => self.frame(number, bytes, received_at),
             Err(expected) => {
                 let evidence = Bytes::copy_from_slice(&line[..line.len().min(EVIDENCE_BYTES)]);
                 self.damage(evidence, format!("{place}: line {number}: {expected}"))
@@ -158,11 +158,12 @@ impl<'a> Reading<'a> {
         }
     }
 
-    fn frame(&mut self, bytes: Bytes, received_at: Timestamp) -> ControlFlow<()> {
+    fn frame(&mut self, number: u64, bytes: Bytes, received_at: Timestamp) -> ControlFlow<()> {
         self.frames += 1;
         self.last_time = received_at;
         let (weight, source) = (bytes.len(), self.source.clone());
-        self.out.push(FeedEvent::Frame { bytes, received_at, origin: Origin::Replay, source }, weight)
+        let place = Some(number);
+        self.out.push(FeedEvent::Frame { bytes, received_at, origin: Origin::Replay, source, place }, weight)
     }
 
     fn broken(&mut self, place: &str, broken: Broken) -> ControlFlow<()> {

@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS gaps (
   cause          TEXT    NOT NULL,
   detected_at_us INTEGER NOT NULL,
   filled_at_us   INTEGER,
-  version        INTEGER NOT NULL,  -- offset of the record that says so
+  version        INTEGER NOT NULL,  -- when it was found, and whether it is closed: the highest stays
   PRIMARY KEY (symbol, from_id)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS completeness (

@@ -1,0 +1,106 @@
+//! `fulltape up` as its users have it: trades flow, it stops when asked, goes on where it was, and
+//! survives being killed.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use e2e::{Process, audit, pause, total, wait_for};
+use rand::{Rng, SeedableRng, rngs::SmallRng};
+
+/// What the design promises: how soon data flows, and how soon it ends.
+const PROMPTLY: Duration = Duration::from_secs(10);
+
+/// Rows in the table of trades; 0 as long as there is none.
+fn stored(data: &str) -> u64 {
+    let file = format!("file:{data}/tables.sqlite?mode=ro");
+    let output = Command::new("sqlite3").args([&file, "SELECT count(*) FROM trades"]).output();
+    let output = output.expect("sqlite3 is installed");
+    String::from_utf8_lossy(&output.stdout).trim().parse().unwrap_or(0)
+}
+
+fn up(data: &str, log: &Path) -> Process {
+    Process::start(&["up", "--data", data], log)
+}
+
+/// Waits until more trades are stored.
+fn flows(data: &str, beyond: u64, started: Instant) {
+    let flowing = wait_for(PROMPTLY, || stored(data) > beyond);
+    assert!(flowing, "no trade beyond {beyond} after {:?}", started.elapsed());
+    println!("trades flow {:?} after the start", started.elapsed());
+}
+
+#[test]
+fn starts_stops_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, log) = (folder.path().join("data"), folder.path().join("log"));
+    let data = data.to_str().unwrap();
+    let mut beyond = 0;
+    for signal in ["INT", "TERM", "INT"] {
+        let started = Instant::now();
+        let process = up(data, &log);
+        flows(data, beyond, started);
+        let stopping = Instant::now();
+        let status = process.signal(signal, PROMPTLY).expect("ends within 10 s");
+        assert_eq!(status.code(), Some(0), "{}", std::fs::read_to_string(&log).unwrap());
+        println!("{signal}: ended after {:?}", stopping.elapsed());
+        beyond = stored(data);
+    }
+    let (status, report) = audit(&["--data", data]);
+    assert_eq!(status, 0, "{report:#}");
+    assert_eq!(total(&report, "issued"), total(&report, "archive"));
+}
+
+#[test]
+fn killed_again_and_again_it_is_complete() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, log, config) = (folder.path().join("data"), folder.path().join("log"), folder.path().join("config.toml"));
+    let (data, config) = (data.to_str().unwrap(), config.to_str().unwrap());
+    let faults = ["cut", "skip", "duplicate", "reorder"].map(|kind| {
+        let count = if kind == "cut" { "" } else { "\ncount = 30" };
+        format!("[[sim.faults]]\nkind = \"{kind}\"{count}\nevery_seconds = 2\n")
+    });
+    let peaceful = "[archiver]\nmax_age_ms = 1500\n[sim]\nrate = 2000\n";
+    std::fs::write(config, format!("{peaceful}{}", faults.concat())).unwrap();
+    let arguments = ["up", "--data", data, "--config", config];
+    let seed = rand::rng().random();
+    println!("seed {seed}");
+    let mut random = SmallRng::seed_from_u64(seed);
+    for _ in 0..10 {
+        let process = Process::start(&arguments, &log);
+        pause(Duration::from_millis(random.random_range(200..4_000)));
+        process.kill();
+    }
+    // The last run is left in peace until every gap is closed.
+    std::fs::write(config, peaceful).unwrap();
+    let process = Process::start(&arguments, &log);
+    pause(Duration::from_secs(1));
+    let complete = wait_for(Duration::from_secs(60), || audit(&["--wait", "30", "--data", data]).0 == 0);
+    assert!(complete, "{:#}", audit(&["--data", data]).1["findings"]);
+    assert_eq!(process.signal("INT", PROMPTLY).and_then(|status| status.code()), Some(0));
+    let (status, report) = audit(&["--data", data]);
+    assert_eq!(status, 0, "{:#}", report["findings"]);
+    assert!(total(&report, "issued") > 10_000, "a dull story: {report:#}");
+}
+
+/// A rate that is the same everywhere, and counts that the simulator itself gives.
+#[test]
+fn figures_in_metrics_agree_with_the_audit() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, log, config) = (folder.path().join("data"), folder.path().join("log"), folder.path().join("config.toml"));
+    let address = e2e::free_address();
+    std::fs::write(&config, format!("[sim]\nlimit = 1000\nrate = 500\n[admin]\nlisten = \"{address}\"\n")).unwrap();
+    let arguments = ["up", "--data", data.to_str().unwrap(), "--config", config.to_str().unwrap()];
+    let process = Process::start(&arguments, &log);
+    let metric = |name: &str| -> f64 {
+        let text = e2e::get(address, "/metrics").unwrap_or_default();
+        let samples = text.lines().filter(|line| line.starts_with(name) && !line.starts_with('#'));
+        samples.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+    };
+    assert!(wait_for(Duration::from_secs(30), || metric("trades_published_total") >= 1_000.0));
+    assert!(wait_for(Duration::from_secs(10), || metric("trades_stored_total") >= 1_000.0));
+    assert!(e2e::get(address, "/healthz").is_ok() && e2e::get(address, "/readyz").is_ok());
+    assert_eq!(process.signal("TERM", PROMPTLY).and_then(|status| status.code()), Some(0));
+    let (status, report) = audit(&["--data", data.to_str().unwrap()]);
+    assert_eq!((status, total(&report, "archive")), (0, 1_000), "{report:#}");
+}
