@@ -48,3 +48,6 @@ build_fulltape() {
     fi
     cargo build --quiet --release --locked --manifest-path "$here/Cargo.toml" -p fulltape
 }
+
+# require_tool COMMAND PACKAGE
+require_tool() { command -v "$1" >/dev/null || install_packages "$2"; }

@@ -32,6 +32,6 @@ mod roll;
 mod run;
 
 pub use config::{ArchiverConfig, Topics};
-pub use metrics::TRADES_ARCHIVED;
 pub use error::ArchiverError;
+pub use metrics::TRADES_ARCHIVED;
 pub use run::{ArchiverDeps, run};

@@ -35,7 +35,11 @@ impl Evidence {
             self.judge_symbol(&symbol, &mut hours, &mut findings);
         }
         let differing = self.differing.iter();
-        findings.extend(differing.map(|(store, symbol, _, id)| Finding::Differing { store, symbol: symbol.clone(), id: *id }));
+        findings.extend(differing.map(|(store, symbol, _, id)| Finding::Differing {
+            store,
+            symbol: symbol.clone(),
+            id: *id,
+        }));
         (hours, findings)
     }
 

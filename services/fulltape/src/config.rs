@@ -249,7 +249,13 @@ impl Config {
     pub fn check(&self) -> Result<(), ConfigErrors> {
         let mut errors = Vec::new();
         errors.extend(Source::parse(&self.source).err());
-        errors.extend(self.source.symbols.iter().filter_map(|symbol| symbol.parse::<Symbol>().err()).map(|error| format!("source.symbols: {error}")));
+        errors.extend(
+            self.source
+                .symbols
+                .iter()
+                .filter_map(|symbol| symbol.parse::<Symbol>().err())
+                .map(|error| format!("source.symbols: {error}")),
+        );
         if !(1..=1_000).contains(&self.log.partitions) {
             errors.push(format!("log.partitions: expected 1 to 1000, got {}", self.log.partitions));
         }

@@ -133,7 +133,11 @@ pub async fn audit(config: Config, options: cli::Audit, stop: CancellationToken)
 }
 
 /// Waits until the tables and the archive have what the log has now.
-async fn wait_until_settled(ports: &audit::AuditPorts, topics: &audit::Topics, patience: Duration) -> anyhow::Result<()> {
+async fn wait_until_settled(
+    ports: &audit::AuditPorts,
+    topics: &audit::Topics,
+    patience: Duration,
+) -> anyhow::Result<()> {
     let deadline = tokio::time::Instant::now() + patience;
     let goal = lags(ports, topics).await?;
     loop {
@@ -295,5 +299,7 @@ async fn stopped(supervisor: &Supervisor) {
 pub fn summary_of(summary: &Summary) -> String {
     let Summary { published, duplicates, missing, dead } = summary;
     let [published, duplicates, missing, dead] = [*published, *duplicates, *missing, *dead].map(tables::grouped);
-    format!("{published} trades published, {missing} missing, {duplicates} duplicates dropped, {dead} inputs unusable\n")
+    format!(
+        "{published} trades published, {missing} missing, {duplicates} duplicates dropped, {dead} inputs unusable\n"
+    )
 }

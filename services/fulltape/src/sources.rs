@@ -37,7 +37,8 @@ impl Source {
             [one] if one.starts_with(LAKE) => Ok(Self::Lake(PathBuf::from(&one[LAKE.len()..]))),
             several if files.len() == several.len() => {
                 // `--source replay: FILE FILE` leaves one without a file.
-                let files: Vec<PathBuf> = files.into_iter().filter(|file| !file.is_empty()).map(PathBuf::from).collect();
+                let files: Vec<PathBuf> =
+                    files.into_iter().filter(|file| !file.is_empty()).map(PathBuf::from).collect();
                 if files.is_empty() { Err(format!("source: {expected}, got no file")) } else { Ok(Self::Replay(files)) }
             }
             other => Err(format!("source: {expected}, got {other:?}")),

@@ -11,9 +11,29 @@ const LISTED: usize = 50;
 pub fn rendered(report: &Report) -> String {
     let mut table = Table::new();
     table.load_preset(UTF8_HORIZONTAL_ONLY);
-    table.set_header(["symbol", "hour", "issued", "log", "tables", "archive", "missing", "duplicates", "dropped", "differing"]);
+    table.set_header([
+        "symbol",
+        "hour",
+        "issued",
+        "log",
+        "tables",
+        "archive",
+        "missing",
+        "duplicates",
+        "dropped",
+        "differing",
+    ]);
     for hour in &report.hours {
-        let figures = [hour.issued, hour.log, hour.tables, hour.archive, hour.missing, hour.duplicates, hour.dropped, hour.differing];
+        let figures = [
+            hour.issued,
+            hour.log,
+            hour.tables,
+            hour.archive,
+            hour.missing,
+            hour.duplicates,
+            hour.dropped,
+            hour.differing,
+        ];
         let mut row = vec![Cell::new(&hour.symbol), Cell::new(hour.hour)];
         row.extend(figures.map(|figure| Cell::new(grouped(figure)).set_alignment(CellAlignment::Right)));
         table.add_row(row);
@@ -64,6 +84,9 @@ mod tests {
 
     #[test]
     fn groups_thousands() {
-        assert_eq!(["0", "999", "1,000", "19,904", "1,234,567"], [0, 999, 1000, 19_904, 1_234_567].map(grouped).each_ref().map(String::as_str));
+        assert_eq!(
+            ["0", "999", "1,000", "19,904", "1,234,567"],
+            [0, 999, 1000, 19_904, 1_234_567].map(grouped).each_ref().map(String::as_str)
+        );
     }
 }

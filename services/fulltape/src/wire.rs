@@ -118,12 +118,8 @@ pub async fn audit_ports(config: &Config) -> anyhow::Result<AuditPorts> {
         LogKind::Kafka => Arc::new(KafkaScan::new(config.log.kafka.clone())?),
     };
     let query: Arc<dyn TableQuery> = match config.tables.kind {
-        TablesKind::Local => {
-            Arc::new(LocalTables::open_read_only(path_of(&folder))?)
-        }
-        TablesKind::Cassandra => {
-            cassandra_tables(config).await?.1
-        }
+        TablesKind::Local => Arc::new(LocalTables::open_read_only(path_of(&folder))?),
+        TablesKind::Cassandra => cassandra_tables(config).await?.1,
     };
     let archive: Arc<dyn Archive> = match (&folder, config.archive.kind) {
         (Some(folder), ArchiveKind::Local) => Arc::new(LocalArchive::open(folder.archive())),

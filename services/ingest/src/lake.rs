@@ -36,7 +36,10 @@ impl LakeFeed {
             files.extend(names.filter_map(|file| PartName::parse(&format!("{folder}/{}", file.name))));
         }
         if files.is_empty() {
-            return Err(PortError::refused("archive", format!("expected files {dataset}/date=…/part-….parquet, found none")));
+            return Err(PortError::refused(
+                "archive",
+                format!("expected files {dataset}/date=…/part-….parquet, found none"),
+            ));
         }
         files.sort_by_key(|name| (name.partition, name.start_offset));
         Ok(Self { archive, files: files.into(), pending: VecDeque::new() })

@@ -8,8 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::ledger::{GapState, Ledger, LedgerEvent};
-use domain::topics::partition_of;
 use domain::record::ORIGIN;
+use domain::topics::partition_of;
 use domain::{IdRange, IdSet, Origin, Position, Record, Symbol, Topics, Trade};
 use ports::{Bounds, LogScan, PortError, persist};
 

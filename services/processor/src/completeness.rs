@@ -155,7 +155,8 @@ mod tests {
     #[test]
     fn counts_what_is_missing_also_between_hours() {
         let rows = entered(&[(10, 0), (11, 5), (14, 9), (17, HOUR), (18, HOUR + 1)]).changed_rows(9);
-        let counts: Vec<_> = rows.iter().map(|row| (row.first_id, row.last_id, row.expected, row.present, row.missing)).collect();
+        let counts: Vec<_> =
+            rows.iter().map(|row| (row.first_id, row.last_id, row.expected, row.present, row.missing)).collect();
         assert_eq!(counts, [(10, 14, 5, 3, 2), (17, 18, 4, 2, 2)]);
     }
 

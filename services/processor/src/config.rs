@@ -23,7 +23,13 @@ pub struct ProcessorConfig {
 
 impl Default for ProcessorConfig {
     fn default() -> Self {
-        Self { write_bytes: 5 << 10, writes_in_flight: 32, checkpoint_ms: 1_000, watermark_ms: 600_000, revoke_ms: 10_000 }
+        Self {
+            write_bytes: 5 << 10,
+            writes_in_flight: 32,
+            checkpoint_ms: 1_000,
+            watermark_ms: 600_000,
+            revoke_ms: 10_000,
+        }
     }
 }
 

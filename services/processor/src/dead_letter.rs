@@ -83,7 +83,8 @@ impl DeadLetters {
                     tracing::warn!(%error, at = %self.output.at, "dead letters without acknowledgement, looking for them");
                     tokio::time::sleep(std::time::Duration::from_millis(200)).await;
                     let bounds = persist("dead letter bounds", || scan.bounds(&self.output.at.topic)).await?;
-                    let end = bounds.into_iter().find(|bounds| bounds.at == self.output.at).map_or(0, |bounds| bounds.end);
+                    let end =
+                        bounds.into_iter().find(|bounds| bounds.at == self.output.at).map_or(0, |bounds| bounds.end);
                     self.look(scan, source, end).await?;
                     self.pending.retain(|(offset, _)| !self.there.contains(offset));
                 }
@@ -111,7 +112,8 @@ impl DeadLetters {
 
 fn offset_of(letter: &Record, source: &TopicPartition) -> Option<i64> {
     // Headers of the original record follow ours, and the last of a name wins: compare the first.
-    let first = |name: &str| letter.headers.iter().find(|(n, _)| *n == name).and_then(|(_, v)| std::str::from_utf8(v).ok());
+    let first =
+        |name: &str| letter.headers.iter().find(|(n, _)| *n == name).and_then(|(_, v)| std::str::from_utf8(v).ok());
     let same_topic = first(DEAD_TOPIC)? == source.topic;
     let same_partition = first(DEAD_PARTITION)?.parse() == Ok(source.partition);
     (same_topic && same_partition).then(|| first(DEAD_OFFSET)?.parse().ok()).flatten()

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use domain::ledger::{GapState, LedgerEvent};
 use domain::{DuplicatesRow, GapRow, IdSet, Position, Record, Symbol, Timestamp, TopicPartition, Topics, TradeRow};
-use ports::{Assignment, Clock, LogEvent, LogReader, LogScan, LogWriter, PortError, Revocation, Start, TableQuery, Tables, persist};
+use ports::{
+    Assignment, Clock, LogEvent, LogReader, LogScan, LogWriter, PortError, Revocation, Start, TableQuery, Tables,
+    persist,
+};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -129,8 +132,7 @@ impl Processor {
         for at in assignment.partitions().to_vec() {
             let saved = persist("load checkpoint", || self.query.load_checkpoint(ROLE, &at)).await?;
             let output = saved.as_ref().and_then(|saved| saved.outputs.first());
-            let dead_letters =
-                DeadLetters::recover(self.scan.as_ref(), &self.topics.dead_letter, &at, output).await?;
+            let dead_letters = DeadLetters::recover(self.scan.as_ref(), &self.topics.dead_letter, &at, output).await?;
             let completeness = match &saved {
                 Some(saved) => checkpoint::decoded(&at, saved)?.completeness,
                 None => Completeness::default(),
@@ -302,7 +304,12 @@ impl Processor {
     }
 
     /// Reads the count of duplicates back from the tables if it is not in mind.
-    async fn recall_duplicates(&mut self, at: &TopicPartition, symbol: &Symbol, hour: Timestamp) -> Result<(), PortError> {
+    async fn recall_duplicates(
+        &mut self,
+        at: &TopicPartition,
+        symbol: &Symbol,
+        hour: Timestamp,
+    ) -> Result<(), PortError> {
         let key = (symbol.clone(), hour);
         let known = self.partitions.get(at).is_none_or(|partition| partition.duplicates.contains_key(&key));
         if known {

@@ -35,8 +35,8 @@ pub fn groups(rows: Vec<TradeRow>, bytes: usize) -> Vec<Vec<TradeRow>> {
 /// # Errors
 /// If the tables refuse; everything else is tried again.
 pub async fn store_trades(tables: &dyn Tables, rows: Vec<TradeRow>, config: &ProcessorConfig) -> Result<(), PortError> {
-    let writes = groups(rows, config.write_bytes).into_iter().map(|group| async move {
-        persist("store trades", || tables.write_trades(&group)).await
-    });
+    let writes = groups(rows, config.write_bytes)
+        .into_iter()
+        .map(|group| async move { persist("store trades", || tables.write_trades(&group)).await });
     stream::iter(writes).buffer_unordered(config.writes_in_flight.max(1)).try_collect().await
 }

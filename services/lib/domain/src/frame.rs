@@ -152,14 +152,19 @@ mod tests {
             assert_eq!(decode(frame), Ok(Frame::Other(kind.to_owned())), "{frame}");
         }
         assert_eq!(decode(r#"{"e":"serverShutdown","E":1}"#), Ok(Frame::ServerShutdown));
-        assert_eq!(decode(r#"{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1}}"#), Ok(Frame::ServerShutdown));
+        assert_eq!(
+            decode(r#"{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1}}"#),
+            Ok(Frame::ServerShutdown)
+        );
         let refusal = Frame::Refusal { code: 2, message: "Invalid request".to_owned() };
         assert_eq!(decode(r#"{"code":2,"msg":"Invalid request"}"#), Ok(refusal));
     }
 
     #[test]
     fn says_what_it_expected() {
-        for text in ["", "null", "[]", "17", "{", "{}", r#"{"stream":"x"}"#, r#"{"stream":"x","data":[]}"#, "\u{feff}{}"] {
+        for text in
+            ["", "null", "[]", "17", "{", "{}", r#"{"stream":"x"}"#, r#"{"stream":"x","data":[]}"#, "\u{feff}{}"]
+        {
             assert!(decode(text).is_err(), "{text:?}");
         }
         assert!(Frame::decode(&Bytes::from_static(b"{\"e\":\"\xff\"}")).is_err());

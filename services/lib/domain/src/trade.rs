@@ -161,8 +161,7 @@ impl TradeText<'_> {
 }
 
 fn positive(field: &'static str, text: &str) -> Result<Decimal, TradeError> {
-    let value: Decimal =
-        text.parse().map_err(|cause| TradeError::Number { field, text: shortened(text), cause })?;
+    let value: Decimal = text.parse().map_err(|cause| TradeError::Number { field, text: shortened(text), cause })?;
     if value.is_positive() { Ok(value) } else { Err(TradeError::NotPositive { field, value }) }
 }
 

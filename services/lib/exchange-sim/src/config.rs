@@ -203,9 +203,12 @@ impl SimConfig {
     /// [`SimError::Config`] with all findings, each naming the setting and what it expects.
     pub fn validate(&self) -> Result<(), SimError> {
         let mut findings: Vec<String> = self.symbols.iter().flat_map(MarketConfig::findings).collect();
-        findings.extend(self.faults.iter().enumerate().filter_map(|(place, fault)| {
-            fault.check().err().map(|finding| format!("faults: {place}: {finding}"))
-        }));
+        findings.extend(
+            self.faults
+                .iter()
+                .enumerate()
+                .filter_map(|(place, fault)| fault.check().err().map(|finding| format!("faults: {place}: {finding}"))),
+        );
         let mut expect = |holds: bool, finding: String| {
             if !holds {
                 findings.push(finding);

@@ -99,7 +99,9 @@ pub(crate) fn execute(shared: &Arc<Shared>, fault: &Fault) -> Result<(), String>
         Fault::HalfOpen {} => shared.lines.silence(),
         Fault::Skip { symbol, count, rest } => {
             let place = match symbol {
-                Some(symbol) => shared.market.place(symbol.as_str()).ok_or_else(|| format!("symbol: no market {symbol}"))?,
+                Some(symbol) => {
+                    shared.market.place(symbol.as_str()).ok_or_else(|| format!("symbol: no market {symbol}"))?
+                }
                 None => Dice::new(shared.config.seed, executed).below(shared.market.symbols().len() as u64) as usize,
             };
             shared.tamper.skip(place, *count, *rest);

@@ -93,10 +93,13 @@ impl Fault {
     /// Says what was expected.
     pub fn check(&self) -> Result<(), String> {
         let (name, value, most) = match self {
-            Self::Stall { seconds } | Self::Refuse { seconds } | Self::Limit { seconds } => ("seconds", *seconds, MAX_SECONDS),
-            Self::Skip { count, .. } | Self::Duplicate { count } | Self::Reorder { count } | Self::Malformed { count } => {
-                ("count", *count, MAX_COUNT)
+            Self::Stall { seconds } | Self::Refuse { seconds } | Self::Limit { seconds } => {
+                ("seconds", *seconds, MAX_SECONDS)
             }
+            Self::Skip { count, .. }
+            | Self::Duplicate { count }
+            | Self::Reorder { count }
+            | Self::Malformed { count } => ("count", *count, MAX_COUNT),
             Self::Cut {} | Self::HalfOpen {} | Self::ServerShutdown {} => return Ok(()),
         };
         if (1..=most).contains(&value) { Ok(()) } else { Err(format!("{name}: expected 1 to {most}, got {value}")) }
@@ -125,11 +128,14 @@ impl<'de> Deserialize<'de> for ScheduledFault {
         let (every, times) = (take("every_seconds"), take("times"));
         let read = |key: &str, value: Option<serde_json::Value>| {
             let number = |value: serde_json::Value| {
-                value.as_u64().ok_or_else(|| serde::de::Error::custom(format!("{key}: expected a whole number, got {value}")))
+                value
+                    .as_u64()
+                    .ok_or_else(|| serde::de::Error::custom(format!("{key}: expected a whole number, got {value}")))
             };
             value.map(number).transpose()
         };
-        let every_seconds = read("every_seconds", every)?.ok_or_else(|| serde::de::Error::missing_field("every_seconds"))?;
+        let every_seconds =
+            read("every_seconds", every)?.ok_or_else(|| serde::de::Error::missing_field("every_seconds"))?;
         let times = read("times", times)?;
         let fault = serde_json::from_value(keys.into()).map_err(serde::de::Error::custom)?;
         Ok(Self { fault, every_seconds, times })
@@ -144,7 +150,11 @@ impl ScheduledFault {
     pub fn check(&self) -> Result<(), String> {
         self.fault.check()?;
         let every = self.every_seconds;
-        if (1..=86_400).contains(&every) { Ok(()) } else { Err(format!("every_seconds: expected 1 to 86400, got {every}")) }
+        if (1..=86_400).contains(&every) {
+            Ok(())
+        } else {
+            Err(format!("every_seconds: expected 1 to 86400, got {every}"))
+        }
     }
 
     /// The wait before it happens, by a number drawn for it.
@@ -163,7 +173,12 @@ mod tests {
         let skip: Fault = serde_json::from_str(r#"{"kind":"skip","symbol":"BTCUSDT","count":5,"rest":false}"#).unwrap();
         assert_eq!(skip, Fault::Skip { symbol: Some("BTCUSDT".parse().unwrap()), count: 5, rest: false });
         assert_eq!(serde_json::from_str::<Fault>(r#"{"kind":"cut"}"#).unwrap(), Fault::Cut {});
-        for bad in [r#"{"kind":"cut","seconds":1}"#, r#"{"kind":"fire"}"#, r#"{"kind":"stall"}"#, r#"{"kind":"stall","seconds":-1}"#] {
+        for bad in [
+            r#"{"kind":"cut","seconds":1}"#,
+            r#"{"kind":"fire"}"#,
+            r#"{"kind":"stall"}"#,
+            r#"{"kind":"stall","seconds":-1}"#,
+        ] {
             assert!(serde_json::from_str::<Fault>(bad).is_err(), "{bad}");
         }
         assert!(Fault::Stall { seconds: 4_000 }.check().is_err());
@@ -175,7 +190,11 @@ mod tests {
         let scheduled: ScheduledFault = serde_json::from_str(text).unwrap();
         assert_eq!((scheduled.every_seconds, scheduled.times), (6, Some(20)));
         assert_eq!(serde_json::to_string(&scheduled).unwrap(), text);
-        for bad in [r#"{"kind":"cut"}"#, r#"{"kind":"cut","every_seconds":6,"time":2}"#, r#"{"kind":"cut","every_seconds":"6"}"#] {
+        for bad in [
+            r#"{"kind":"cut"}"#,
+            r#"{"kind":"cut","every_seconds":6,"time":2}"#,
+            r#"{"kind":"cut","every_seconds":"6"}"#,
+        ] {
             assert!(serde_json::from_str::<ScheduledFault>(bad).is_err(), "{bad}");
         }
     }

@@ -8,10 +8,10 @@
 //! [`hub`] hands them to the connections, [`session`] speaks the stream's protocol over [`lines`],
 //! which can be cut and stalled, and [`rest`] serves what the stream did not.
 
+mod clock;
 pub mod config;
 pub mod control;
 pub mod faults;
-mod clock;
 mod fixed;
 mod hub;
 mod lines;

@@ -65,7 +65,9 @@ pub(crate) fn parse(text: &str) -> Result<(Value, Request), String> {
     let method = request.get("method").ok_or_else(|| invalid(&format!("missing field `method` {end}")))?;
     let params = request.get("params");
     let asked = match method.as_str() {
-        Some("SUBSCRIBE") => Request::Subscribe(names(params).ok_or_else(|| invalid("expected a list of stream names"))?),
+        Some("SUBSCRIBE") => {
+            Request::Subscribe(names(params).ok_or_else(|| invalid("expected a list of stream names"))?)
+        }
         Some("UNSUBSCRIBE") => {
             Request::Unsubscribe(names(params).ok_or_else(|| invalid("expected a list of stream names"))?)
         }
@@ -147,12 +149,30 @@ mod tests {
     #[test]
     fn refusals_have_the_documented_codes() {
         let cases = [
-            (r#"{"method":"SET_PROPERTY","params":["colour",true],"id":7}"#, r#"{"code":0,"msg":"Unknown property","id":7}"#),
-            (r#"{"method":"SET_PROPERTY","params":["combined",1],"id":7}"#, r#"{"code":1,"msg":"Invalid value type: expected Boolean"}"#),
-            (r#"{"method":"GET_PROPERTY","params":[7]}"#, r#"{"code":2,"msg":"Invalid request: property name must be a string"}"#),
-            (r#"{"method":"GET_PROPERTY","params":["combined",1]}"#, r#"{"code":2,"msg":"Invalid request: too many parameters"}"#),
-            (r#"{"method":"SUBSCRIBE","params":["x"],"id":1.5}"#, r#"{"code":2,"msg":"Invalid request: request ID must be an unsigned integer"}"#),
-            (r#"{"params":["x"]}"#, r#"{"code":2,"msg":"Invalid request: missing field `method` at line 1 column 16"}"#),
+            (
+                r#"{"method":"SET_PROPERTY","params":["colour",true],"id":7}"#,
+                r#"{"code":0,"msg":"Unknown property","id":7}"#,
+            ),
+            (
+                r#"{"method":"SET_PROPERTY","params":["combined",1],"id":7}"#,
+                r#"{"code":1,"msg":"Invalid value type: expected Boolean"}"#,
+            ),
+            (
+                r#"{"method":"GET_PROPERTY","params":[7]}"#,
+                r#"{"code":2,"msg":"Invalid request: property name must be a string"}"#,
+            ),
+            (
+                r#"{"method":"GET_PROPERTY","params":["combined",1]}"#,
+                r#"{"code":2,"msg":"Invalid request: too many parameters"}"#,
+            ),
+            (
+                r#"{"method":"SUBSCRIBE","params":["x"],"id":1.5}"#,
+                r#"{"code":2,"msg":"Invalid request: request ID must be an unsigned integer"}"#,
+            ),
+            (
+                r#"{"params":["x"]}"#,
+                r#"{"code":2,"msg":"Invalid request: missing field `method` at line 1 column 16"}"#,
+            ),
             ("hello", r#"{"code":3,"msg":"Invalid JSON: expected value at line 1 column 1"}"#),
         ];
         for (request, expected) in cases {

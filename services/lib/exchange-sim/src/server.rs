@@ -56,7 +56,11 @@ pub struct Running {
 ///
 /// # Errors
 /// If the settings cannot work or the address cannot be had.
-pub async fn serve(config: SimConfig, shutdown: CancellationToken, on_start: impl FnOnce(SocketAddr)) -> Result<(), SimError> {
+pub async fn serve(
+    config: SimConfig,
+    shutdown: CancellationToken,
+    on_start: impl FnOnce(SocketAddr),
+) -> Result<(), SimError> {
     let running = Exchange::start(config).await?;
     on_start(running.address);
     shutdown.cancelled().await;
@@ -72,7 +76,8 @@ impl Exchange {
     pub async fn start(mut config: SimConfig) -> Result<Running, SimError> {
         config.epoch_ms.get_or_insert_with(|| now_micros() / 1_000);
         let market = Market::new(&config)?;
-        let listener = TcpListener::bind(config.listen).await.map_err(|error| SimError::Listen(config.listen, error))?;
+        let listener =
+            TcpListener::bind(config.listen).await.map_err(|error| SimError::Listen(config.listen, error))?;
         let address = listener.local_addr().map_err(|error| SimError::Listen(config.listen, error))?;
         let shared = Arc::new(shared(config, market));
         let mut tasks = JoinSet::new();
@@ -130,7 +135,12 @@ async fn listen(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 /// `/ws`: streams are subscribed by request, events come bare.
-async fn bare(state: State<Arc<Shared>>, peer: ConnectInfo<Peer>, query: RawQuery, upgrade: WebSocketUpgrade) -> Response {
+async fn bare(
+    state: State<Arc<Shared>>,
+    peer: ConnectInfo<Peer>,
+    query: RawQuery,
+    upgrade: WebSocketUpgrade,
+) -> Response {
     open(&state.0, peer.0, query.0.as_deref(), upgrade, "", false)
 }
 
@@ -146,7 +156,12 @@ async fn bare_stream(
 }
 
 /// `/stream?streams=<a>/<b>`: events come in envelopes.
-async fn combined(state: State<Arc<Shared>>, peer: ConnectInfo<Peer>, query: RawQuery, upgrade: WebSocketUpgrade) -> Response {
+async fn combined(
+    state: State<Arc<Shared>>,
+    peer: ConnectInfo<Peer>,
+    query: RawQuery,
+    upgrade: WebSocketUpgrade,
+) -> Response {
     open(&state.0, peer.0, query.0.as_deref(), upgrade, "", true)
 }
 

@@ -68,7 +68,13 @@ impl Tamper {
     /// What becomes of a symbol's next trades; `None` if nothing goes wrong with them. A trade that
     /// changes places with the next one is `held` until that comes. The market's last trade is
     /// never left out or held: nothing after it would tell that it is missing.
-    pub(crate) fn apply(&self, place: usize, last_id: Option<u64>, ticks: &[Tick], held: &mut Option<Tick>) -> Option<Plan> {
+    pub(crate) fn apply(
+        &self,
+        place: usize,
+        last_id: Option<u64>,
+        ticks: &[Tick],
+        held: &mut Option<Tick>,
+    ) -> Option<Plan> {
         let mut orders = lock(&self.0);
         if held.is_none() && orders.is_quiet(place) {
             return None;

@@ -85,9 +85,9 @@ impl Batch {
     /// The frames in the form that a connection wants. Frames share the batch's memory.
     pub(crate) fn frames(&self, combined: bool) -> impl Iterator<Item = Utf8Bytes> + '_ {
         let (before, after) = if combined { (0, 0) } else { (self.envelope, 1) };
-        self.spans.iter().filter_map(move |(start, end)| {
-            Utf8Bytes::try_from(self.bytes.slice(start + before..end - after)).ok()
-        })
+        self.spans
+            .iter()
+            .filter_map(move |(start, end)| Utf8Bytes::try_from(self.bytes.slice(start + before..end - after)).ok())
     }
 }
 
@@ -165,9 +165,13 @@ impl Composer {
         let (id, symbol) = (tick.id, &self.symbol);
         let broken = match kind % 6 {
             0 => format!(r#"{{"e":"trade","E":{},"s":"{symbol}","t":{id},"p":"618"#, self.unit.of(tick.event_us)),
-            1 => format!(r#"{{"e":"trade","E":1,"s":"{symbol}","t":"{id}","p":"1.0","q":"1.0","T":1,"m":true,"M":true}}"#),
+            1 => format!(
+                r#"{{"e":"trade","E":1,"s":"{symbol}","t":"{id}","p":"1.0","q":"1.0","T":1,"m":true,"M":true}}"#
+            ),
             2 => format!(r#"{{"e":"trade","s":"{symbol}","t":{id},"q":"1.0","m":true}}"#),
-            3 => format!(r#"{{"e":"trade","E":1,"s":"{symbol}","t":{id},"p":"NaN","q":"1e9","T":1,"m":true,"M":true}}"#),
+            3 => {
+                format!(r#"{{"e":"trade","E":1,"s":"{symbol}","t":{id},"p":"NaN","q":"1e9","T":1,"m":true,"M":true}}"#)
+            }
             4 => "<html>502 Bad Gateway</html>".to_owned(),
             _ => format!(r#"{{"e":"trade","E":1,"s":"{symbol}","t":-{id},"p":"1.0","q":"0","T":1,"m":true,"M":true}}"#),
         };
@@ -202,7 +206,11 @@ impl Composer {
     }
 
     fn sides(&mut self, buyer_is_maker: bool) {
-        self.bytes.extend_from_slice(if buyer_is_maker { b",\"m\":true,\"M\":true}" } else { b",\"m\":false,\"M\":true}" });
+        self.bytes.extend_from_slice(if buyer_is_maker {
+            b",\"m\":true,\"M\":true}"
+        } else {
+            b",\"m\":false,\"M\":true}"
+        });
     }
 
     fn close(&mut self, start: usize) {

@@ -79,7 +79,9 @@ async fn skipped_trades_are_in_rest_and_withheld_ones_are_nowhere() {
 #[tokio::test]
 async fn duplicates_disorder_and_rubbish_are_as_many_as_asked_for() {
     let exchange = start(only("BTCUSDT", limited(1_000))).await;
-    for fault_json in [r#"{"kind":"duplicate","count":30}"#, r#"{"kind":"reorder","count":20}"#, r#"{"kind":"malformed","count":12}"#] {
+    for fault_json in
+        [r#"{"kind":"duplicate","count":30}"#, r#"{"kind":"reorder","count":20}"#, r#"{"kind":"malformed","count":12}"#]
+    {
         fault(&exchange, fault_json);
     }
     let mut client = Client::connect(&exchange, BTC).await;

@@ -68,7 +68,8 @@ async fn aggregates_follow_the_rules_of_order() {
     }
     let time = |place: usize| all[place]["T"].as_i64().unwrap();
     let (start, end) = (time(300), time(600));
-    let within: Vec<Value> = all.iter().filter(|row| (start..=end).contains(&row["T"].as_i64().unwrap())).cloned().collect();
+    let within: Vec<Value> =
+        all.iter().filter(|row| (start..=end).contains(&row["T"].as_i64().unwrap())).cloned().collect();
     assert_eq!(ask(&format!("startTime={start}&endTime={end}&limit=1000")).await, within);
     assert_eq!(ask(&format!("startTime={start}&limit=5")).await, within[..5]);
     let up_to = ask(&format!("endTime={end}&limit=5")).await;
@@ -125,7 +126,8 @@ async fn weights_are_counted_and_limits_kept() {
     let config = SimConfig { weight_per_minute: 60, ban_after: 1, ban_seconds: 3, ..live(10) };
     let exchange = start(config).await;
     let trades = "/api/v3/historicalTrades?symbol=BTCUSDT";
-    let asked = [("/api/v3/ping", 200, 1), ("/api/v3/time", 200, 2), (trades, 200, 27), (trades, 200, 52), (trades, 429, 77)];
+    let asked =
+        [("/api/v3/ping", 200, 1), ("/api/v3/time", 200, 2), (trades, 200, 27), (trades, 200, 52), (trades, 429, 77)];
     for (path, status, used) in asked {
         let answer = get(&exchange, path).await;
         assert_eq!((answer.status, answer.used), (status, used), "{path}: {}", answer.body);

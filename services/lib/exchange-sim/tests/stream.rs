@@ -27,7 +27,8 @@ async fn every_trade_is_streamed_once_byte_for_byte_as_the_market_says() {
     }
     let market = Market::new(exchange.config()).unwrap();
     for symbol in market.symbols() {
-        let events: Vec<String> = symbol.ticks_from(1).map(|tick| event(symbol.symbol().as_str(), &tick, true)).collect();
+        let events: Vec<String> =
+            symbol.ticks_from(1).map(|tick| event(symbol.symbol().as_str(), &tick, true)).collect();
         assert_eq!(seen[&format!("{}@trade", symbol.symbol().lowercase())], events);
     }
     assert!(exchange.issued().done);
@@ -87,7 +88,10 @@ async fn requests_are_answered_as_documented() {
         (r#"{"method":"GET_PROPERTY","params":["combined"],"id":"x"}"#, r#"{"result":false,"id":"x"}"#),
         (r#"{"method":"SET_PROPERTY","params":["combined",true],"id":5}"#, r#"{"result":null,"id":5}"#),
         (r#"{"method":"GET_PROPERTY","params":["combined"],"id":6}"#, r#"{"result":true,"id":6}"#),
-        (r#"{"method":"SET_PROPERTY","params":["color",true],"id":7}"#, r#"{"code":0,"msg":"Unknown property","id":7}"#),
+        (
+            r#"{"method":"SET_PROPERTY","params":["color",true],"id":7}"#,
+            r#"{"code":0,"msg":"Unknown property","id":7}"#,
+        ),
         ("{", r#"{"code":3,"msg":"Invalid JSON: expected value at line 1 column 1"}"#),
     ];
     for (request, expected) in cases {

@@ -40,7 +40,12 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
 ///
 /// # Errors
 /// If the listener fails.
-pub async fn serve(listener: TcpListener, metrics: Metrics, ready: Readiness, stop: CancellationToken) -> std::io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    metrics: Metrics,
+    ready: Readiness,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
     let routes = Router::new()
         .route("/metrics", get(|State((metrics, _)): State<(Metrics, Readiness)>| async move { metrics.rendered() }))
         .route("/healthz", get(|| async { "ok\n" }))

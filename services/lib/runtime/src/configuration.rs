@@ -218,7 +218,8 @@ mod tests {
     #[test]
     fn variables_win_over_the_file_and_the_file_over_defaults() {
         let file = file("name = \"file\"\n[limits]\nrows = 8\n");
-        let set = variables(&[("FULLTAPE__LIMITS__ROWS", "9"), ("FULLTAPE__LIMITS__SYMBOLS", r#"["B","C"]"#), ("PATH", "/")]);
+        let set =
+            variables(&[("FULLTAPE__LIMITS__ROWS", "9"), ("FULLTAPE__LIMITS__SYMBOLS", r#"["B","C"]"#), ("PATH", "/")]);
         let config: Config = load(Some(file.path()), set).unwrap();
         assert_eq!(config.name, "file");
         assert_eq!(config.limits.rows, 9);
@@ -236,7 +237,12 @@ mod tests {
         let file = file("nmae = 1\n[limits]\nrows = \"many\"\n");
         let set = variables(&[("FULLTAPE__LIMITS__COLUMNS", "9"), ("FULLTAPE__LIMIT__ROWS", "9")]);
         let errors = load::<Config>(Some(file.path()), set).unwrap_err().to_string();
-        for expected in ["nmae: unknown field", "limits.rows: invalid type", "FULLTAPE__LIMITS__COLUMNS: limits.columns", "FULLTAPE__LIMIT__ROWS: limit.rows"] {
+        for expected in [
+            "nmae: unknown field",
+            "limits.rows: invalid type",
+            "FULLTAPE__LIMITS__COLUMNS: limits.columns",
+            "FULLTAPE__LIMIT__ROWS: limit.rows",
+        ] {
             assert!(errors.contains(expected), "{expected} in {errors}");
         }
     }

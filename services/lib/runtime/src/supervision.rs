@@ -34,7 +34,11 @@ impl Supervisor {
     }
 
     /// Starts a task.
-    pub fn spawn<E: Display>(&mut self, name: &'static str, task: impl Future<Output = Result<(), E>> + Send + 'static) {
+    pub fn spawn<E: Display>(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) {
         self.tasks.spawn(async move { (name, task.await.map_err(|error| error.to_string())) });
     }
 

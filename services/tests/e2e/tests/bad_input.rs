@@ -66,7 +66,8 @@ impl Trial {
 /// `X'6162'` is `ab`.
 fn unhex(quoted: &str) -> String {
     let digits = quoted.trim_start_matches("X'").trim_end_matches('\'');
-    let bytes = digits.as_bytes().chunks(2).filter_map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
+    let bytes =
+        digits.as_bytes().chunks(2).filter_map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
     String::from_utf8_lossy(&bytes.collect::<Vec<u8>>()).into_owned()
 }
 
@@ -246,12 +247,14 @@ fn servers_and_symbols_that_are_not_there() {
     assert!(said.contains(&nobody.to_string()), "{said}");
 
     let sim = e2e::free_address();
-    let settings = format!("[sim]\nlisten = \"{sim}\"\n[binance]\nws_url = \"ws://{sim}\"\nrest_url = \"http://{sim}\"\n");
+    let settings =
+        format!("[sim]\nlisten = \"{sim}\"\n[binance]\nws_url = \"ws://{sim}\"\nrest_url = \"http://{sim}\"\n");
     std::fs::write(&file, settings).unwrap();
     let (config, data) = (file.to_str().unwrap(), data.to_str().unwrap());
     let exchange = Process::start(&["sim", "--config", config], &log);
     assert!(wait_for(Duration::from_secs(10), || e2e::get(sim, "/api/v3/time").is_ok()));
-    let arguments = ["up", "--config", config, "--data", data, "--source", "binance", "--symbols", "BTCUSDT,NOSUCHCOIN"];
+    let arguments =
+        ["up", "--config", config, "--data", data, "--source", "binance", "--symbols", "BTCUSDT,NOSUCHCOIN"];
     fails(&arguments, 1, &["NOSUCHCOIN"]);
     assert!(exchange.signal("TERM", Duration::from_secs(10)).is_some_and(|status| status.success()));
 }
@@ -313,7 +316,8 @@ fn a_full_disk_is_named_and_loses_nothing() {
     let log = trial.0.path().join("log");
     let process = Process::start(&arguments, &log);
     let said = || std::fs::read_to_string(&log).unwrap();
-    let named = wait_for(Duration::from_secs(20), || said().contains("disk is full") || said().contains("No space left"));
+    let named =
+        wait_for(Duration::from_secs(20), || said().contains("disk is full") || said().contains("No space left"));
     assert!(named, "{}", said());
     disk.enlarge();
     assert!(process.ends(Duration::from_secs(60)).is_some_and(|status| status.success()), "{}", said());

@@ -128,7 +128,8 @@ impl Oracle {
 
     fn check_symbol(&self, symbol: &Symbol, expected: &IdSet, mut observed: Vec<Trade>) -> SymbolReport {
         observed.sort_by_key(|trade| trade.id);
-        let mut report = SymbolReport { expected: expected.len(), observed: observed.len() as u64, ..SymbolReport::default() };
+        let mut report =
+            SymbolReport { expected: expected.len(), observed: observed.len() as u64, ..SymbolReport::default() };
         let mut observed = observed.into_iter().peekable();
         for range in expected.ranges() {
             for issued in self.expect(symbol, range) {
@@ -154,11 +155,9 @@ impl Times {
     fn of(self, trade: Trade) -> Trade {
         match self {
             Self::Micros => trade,
-            Self::Millis => Trade {
-                trade_time: in_millis(trade.trade_time),
-                event_time: trade.event_time.map(in_millis),
-                ..trade
-            },
+            Self::Millis => {
+                Trade { trade_time: in_millis(trade.trade_time), event_time: trade.event_time.map(in_millis), ..trade }
+            }
         }
     }
 }

@@ -107,7 +107,8 @@ fn what_was_withheld_for_ever_is_not_expected() {
         ranges.iter().for_each(|(from, to)| ids.insert_range(IdRange { from: *from, to: *to }));
         ids
     };
-    let one = SymbolIssued { first: 1, last: 100, streamed_from: 5, skipped: set(&[(20, 30)]), withheld: set(&[(40, 49)]) };
+    let one =
+        SymbolIssued { first: 1, last: 100, streamed_from: 5, skipped: set(&[(20, 30)]), withheld: set(&[(40, 49)]) };
     let issued = Issued { symbols: BTreeMap::from([(symbol(), one)]), done: false, faults: BTreeMap::new() };
     let mut oracle = Oracle::new(&SimConfig { epoch_ms: Some(1_723_161_240_000), ..SimConfig::default() }).unwrap();
     oracle.expect_issued(&issued);

@@ -181,6 +181,10 @@ impl History for Exchange {
         let nothing = IdSet::new();
         let withheld = state.withheld.get(symbol).unwrap_or(&nothing);
         let trades = state.issued.get(symbol).into_iter().flat_map(|trades| trades.range(from_id..));
-        Ok(trades.filter(|(id, _)| !withheld.contains(**id)).map(|(_, event)| event.clone()).take(limit.min(20)).collect())
+        Ok(trades
+            .filter(|(id, _)| !withheld.contains(**id))
+            .map(|(_, event)| event.clone())
+            .take(limit.min(20))
+            .collect())
     }
 }

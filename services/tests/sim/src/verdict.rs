@@ -109,7 +109,8 @@ fn tables_have_what_the_log_has(world: &World, violations: &mut Vec<String>) {
     for (symbol, ids) in logged(world) {
         for (id, records) in ids {
             let rows = stored.remove(&(symbol.clone(), id)).unwrap_or_default();
-            let from_log: Vec<TradeRow> = records.iter().filter_map(|record| TradeRow::from_record(record).ok()).collect();
+            let from_log: Vec<TradeRow> =
+                records.iter().filter_map(|record| TradeRow::from_record(record).ok()).collect();
             if rows.len() != 1 || !from_log.iter().any(|row| row.trade == rows[0].trade) {
                 violations.push(format!("tables: {symbol} {id} stands {} times or differs", rows.len()));
             }
@@ -144,7 +145,10 @@ fn archive_has_what_the_log_has(world: &World, violations: &mut Vec<String>) {
     for (partition, records) in &log {
         if raw.get(partition) != Some(records) {
             let archived = raw.get(partition).map_or(0, Vec::len);
-            violations.push(format!("archive: raw partition {partition} has {archived} records, not the log's {}", records.len()));
+            violations.push(format!(
+                "archive: raw partition {partition} has {archived} records, not the log's {}",
+                records.len()
+            ));
         }
     }
     let mut typed: Vec<(i32, i64, TradeRow)> = Vec::new();
@@ -167,7 +171,8 @@ async fn gaps_tell_what_is_missing(world: &World, violations: &mut Vec<String>) 
         let first = logged.get(&symbol).and_then(|ids| ids.first_key_value()).map_or(u64::MAX, |(id, _)| *id);
         let gaps = world.tables.gaps(&symbol).await.unwrap_or_default();
         for id in withheld.ranges().flat_map(|ids| ids.from..=ids.to).filter(|id| *id > first) {
-            let told = gaps.iter().any(|gap| gap.state == GapState::Unfillable && (gap.ids.from..=gap.ids.to).contains(&id));
+            let told =
+                gaps.iter().any(|gap| gap.state == GapState::Unfillable && (gap.ids.from..=gap.ids.to).contains(&id));
             if !told {
                 violations.push(format!("gaps: {symbol} {id} is missing without a row"));
             }

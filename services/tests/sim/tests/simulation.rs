@@ -3,8 +3,8 @@
 //! `SIM_SEEDS=20000 cargo test --release -p sim` runs more; `SIM_SEED=17` runs one,
 //! and `SIM_TRACE=FILE` writes down what happened in the first that failed.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use sim::{Bug, Outcome, Plan, run};
 
@@ -13,7 +13,9 @@ const SEEDS: u64 = 1_000;
 
 #[expect(clippy::disallowed_methods, reason = "the test's own switch")]
 fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable}: expected a number, got {text:?}")))
+    std::env::var(variable)
+        .ok()
+        .map(|text| text.parse().unwrap_or_else(|_| panic!("{variable}: expected a number, got {text:?}")))
 }
 
 /// Runs seeds on all cores; returns those that failed.
@@ -51,10 +53,18 @@ fn no_seed_loses_or_doubles_a_trade() {
     let count = seeds.end - seeds.start;
     let failed = failures(seeds, None);
     for (seed, outcome) in failed.iter().take(5) {
-        eprintln!("seed {seed}: {} violations, the first: {:#?}", outcome.violations.len(), &outcome.violations[..outcome.violations.len().min(5)]);
+        eprintln!(
+            "seed {seed}: {} violations, the first: {:#?}",
+            outcome.violations.len(),
+            &outcome.violations[..outcome.violations.len().min(5)]
+        );
     }
     if let (Ok(file), Some((_, outcome))) = (std::env::var("SIM_TRACE"), failed.first()) {
-        std::fs::write(&file, outcome.violations.iter().chain(&outcome.trace).map(String::as_str).collect::<Vec<_>>().join("\n")).unwrap();
+        std::fs::write(
+            &file,
+            outcome.violations.iter().chain(&outcome.trace).map(String::as_str).collect::<Vec<_>>().join("\n"),
+        )
+        .unwrap();
     }
     assert!(failed.is_empty(), "{} of {count} seeds failed; run one with SIM_SEED={}", failed.len(), failed[0].0);
     println!("{count} seeds without a violation");
@@ -75,6 +85,11 @@ fn planted_bugs_are_found() {
     for bug in [Bug::CheckpointBeforeStore, Bug::RenameWithOverwrite] {
         let failed = failures(0..60, Some(bug));
         assert!(!failed.is_empty(), "{bug:?} was not found in 60 seeds");
-        println!("{bug:?}: found by {} of 60 seeds, first seed {}: {}", failed.len(), failed[0].0, failed[0].1.violations[0]);
+        println!(
+            "{bug:?}: found by {} of 60 seeds, first seed {}: {}",
+            failed.len(),
+            failed[0].0,
+            failed[0].1.violations[0]
+        );
     }
 }

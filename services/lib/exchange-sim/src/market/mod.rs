@@ -78,7 +78,8 @@ impl Market {
     /// [`SimError::Config`] if the configuration cannot work or has no epoch.
     pub fn new(config: &SimConfig) -> Result<Self, SimError> {
         config.validate()?;
-        let missing = || SimError::Config(vec!["epoch_ms: expected one, since the market's ids follow from it".to_owned()]);
+        let missing =
+            || SimError::Config(vec!["epoch_ms: expected one, since the market's ids follow from it".to_owned()]);
         let epoch_us = config.epoch_ms.ok_or_else(missing)? * 1_000;
         let trades = parts(config.trades_per_second() * PERIOD, &config.symbols);
         let limits = config.limit.map(|limit| parts(limit, &config.symbols));

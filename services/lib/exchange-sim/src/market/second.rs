@@ -5,7 +5,7 @@
 
 use super::calendar::{Count, PERIOD, Period};
 use super::noise::{Dice, hash, wave};
-use super::{Tick, SECOND_US};
+use super::{SECOND_US, Tick};
 use crate::fixed::{Fixed, scale};
 
 /// How much a taker order is worth, in cents: quantiles of 1,024 as recorded (BTCUSDT).

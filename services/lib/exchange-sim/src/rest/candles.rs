@@ -5,8 +5,8 @@ use std::fmt::Write;
 use super::ApiError;
 use super::query::Query;
 use super::trades::list;
-use crate::market::candle::Candle;
 use crate::market::SECOND_US;
+use crate::market::candle::Candle;
 use crate::shared::Shared;
 use crate::text::{Unit, volume};
 
@@ -46,7 +46,8 @@ pub(crate) fn klines(shared: &Shared, query: &Query, unit: Unit) -> Result<Strin
     // In numbers of intervals since 1970.
     let oldest = first.time_us.div_euclid(span);
     let newest = shared.now_us().div_euclid(span).min(end.map_or(i64::MAX, |(_, to)| to.div_euclid(span)));
-    let from = start.map_or(newest - limit + 1, |(from, _)| from.div_euclid(span) + i64::from(from.rem_euclid(span) > 0));
+    let from =
+        start.map_or(newest - limit + 1, |(from, _)| from.div_euclid(span) + i64::from(from.rem_euclid(span) > 0));
     let from = from.max(oldest);
     let to = newest.min(from.saturating_add(limit - 1)).min(from.saturating_add(affordable(shared, span)));
     let candle = |number: i64| market.candle(number * span, span, last);

@@ -20,7 +20,9 @@ pub(crate) fn exchange_info(shared: &Shared, query: &Query, unit: Unit) -> Resul
     if wanted.iter().flatten().any(|name| unknown(&name)) {
         return Err(ApiError::bad(-1121, "Invalid symbol."));
     }
-    let is_wanted = |market: &MarketConfig| wanted.as_ref().is_none_or(|names| names.iter().any(|name| name == market.symbol.as_str()));
+    let is_wanted = |market: &MarketConfig| {
+        wanted.as_ref().is_none_or(|names| names.iter().any(|name| name == market.symbol.as_str()))
+    };
     let symbols: Vec<Value> = shared.config.symbols.iter().filter(|market| is_wanted(market)).map(symbol).collect();
     let info = json!({
         "timezone": "UTC",

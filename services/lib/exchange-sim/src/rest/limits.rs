@@ -100,7 +100,13 @@ impl State {
 }
 
 impl Account {
-    fn charge(&mut self, weight: u32, now: Instant, limited_until: Option<Instant>, config: &SimConfig) -> Option<ApiError> {
+    fn charge(
+        &mut self,
+        weight: u32,
+        now: Instant,
+        limited_until: Option<Instant>,
+        config: &SimConfig,
+    ) -> Option<ApiError> {
         if now - self.minute >= MINUTE {
             (self.minute, self.used, self.warned) = (now, 0, 0);
         }

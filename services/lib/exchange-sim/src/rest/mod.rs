@@ -91,7 +91,12 @@ pub(crate) async fn serve(
     response
 }
 
-async fn answer(shared: &Arc<Shared>, endpoint: String, query: Option<String>, headers: &HeaderMap) -> Result<String, ApiError> {
+async fn answer(
+    shared: &Arc<Shared>,
+    endpoint: String,
+    query: Option<String>,
+    headers: &HeaderMap,
+) -> Result<String, ApiError> {
     let unit = unit(headers)?;
     let query = Query::parse(query.as_deref().unwrap_or_default())?;
     let shared = Arc::clone(shared);

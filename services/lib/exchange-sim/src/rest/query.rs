@@ -42,7 +42,8 @@ impl Query {
     pub(crate) fn number(&self, name: &str) -> Result<Option<u64>, ApiError> {
         let number = |text: &str| {
             text.parse().map_err(|_| {
-                let message = format!("Illegal characters found in parameter '{name}'; legal range is '^[0-9]{{1,20}}$'.");
+                let message =
+                    format!("Illegal characters found in parameter '{name}'; legal range is '^[0-9]{{1,20}}$'.");
                 ApiError::bad(-1100, message)
             })
         };
@@ -68,7 +69,8 @@ impl Query {
 
     /// The symbol's place and market.
     pub(crate) fn symbol<'a>(&self, shared: &'a Shared) -> Result<(usize, &'a SymbolMarket), ApiError> {
-        let missing = || ApiError::bad(-1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed.");
+        let missing =
+            || ApiError::bad(-1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed.");
         let name = self.text("symbol").ok_or_else(missing)?;
         let place = shared.market.place(name).ok_or_else(|| ApiError::bad(-1121, "Invalid symbol."))?;
         Ok((place, &shared.market.symbols()[place]))

@@ -73,7 +73,9 @@ pub(crate) fn aggregates(shared: &Shared, query: &Query, unit: Unit) -> Result<S
     let first = match (from_id, start, end) {
         (Some(id), _, _) => id.max(1),
         (None, Some((from, _)), _) => since(market, from, shared.now_us()),
-        (None, None, Some((_, to))) => since(market, to.saturating_add(1), shared.now_us()).min(newest + 1).saturating_sub(most).max(1),
+        (None, None, Some((_, to))) => {
+            since(market, to.saturating_add(1), shared.now_us()).min(newest + 1).saturating_sub(most).max(1)
+        }
         (None, None, None) => (newest + 1).saturating_sub(most).max(1),
     };
     if first > newest {
@@ -125,7 +127,10 @@ fn write_aggregate(out: &mut String, aggregate: &Aggregate, unit: Unit) -> std::
 }
 
 /// A JSON list. Writing to a string cannot fail.
-pub(crate) fn list<T>(items: impl Iterator<Item = T>, mut write: impl FnMut(&mut String, T) -> std::fmt::Result) -> String {
+pub(crate) fn list<T>(
+    items: impl Iterator<Item = T>,
+    mut write: impl FnMut(&mut String, T) -> std::fmt::Result,
+) -> String {
     let mut out = String::from("[");
     for item in items {
         if out.len() > 1 {

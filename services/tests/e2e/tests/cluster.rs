@@ -1,0 +1,217 @@
+//! The roles as separate processes on real Kafka, Cassandra and HDFS, as `scripts/cluster` runs them:
+//! a recording, and then a storm.
+//!
+//! `FULLTAPE_TEST_CLUSTER=1` says that the cluster is up and may be written to.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use domain::{Symbol, Timestamp, Trade};
+use e2e::{Process, checkout, figures, fulltape, get, pause, python, recordings, setting, total, wait_for};
+use exchange_sim::{Issued, SimConfig};
+use oracle::{Oracle, Times};
+use rand::{Rng, SeedableRng, rngs::SmallRng};
+use serde_json::json;
+
+const PROMPTLY: Duration = Duration::from_secs(10);
+
+/// How often each role is killed, and within which time.
+const KILLS: u64 = 10;
+const STORM: Duration = Duration::from_secs(105);
+
+/// How long the cluster may take to settle after a storm.
+const SETTLED: &str = "240";
+
+fn cluster() -> bool {
+    let there = setting("FULLTAPE_TEST_CLUSTER").is_some();
+    if !there {
+        println!("skipped: FULLTAPE_TEST_CLUSTER does not say that scripts/cluster is up");
+    }
+    there
+}
+
+fn servers() -> String {
+    checkout().join("scripts/cluster.d/fulltape.toml").to_str().unwrap().to_owned()
+}
+
+/// Runs `scripts/cluster` with some arguments; returns what it printed.
+fn tool(arguments: &[&str]) -> String {
+    let output = Command::new(checkout().join("scripts/cluster")).args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
+    said
+}
+
+/// Everything that HDFS holds, copied for readers that know nothing of HDFS.
+fn download(into: &Path) -> String {
+    let root = into.join("crypto_data");
+    std::fs::create_dir(&root).unwrap();
+    tool(&["hdfs", "dfs", "-get", "/crypto_data/*", root.to_str().unwrap()]);
+    root.to_str().unwrap().to_owned()
+}
+
+/// One test, one cluster: the parts follow each other.
+#[test]
+fn the_tape_on_real_servers() {
+    if !cluster() {
+        return;
+    }
+    a_recording();
+    a_storm();
+}
+
+fn a_recording() {
+    let (Some(recordings), Some(python)) = (recordings(), python()) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let config = servers();
+    let roles =
+        ["processor", "archiver"].map(|role| Process::start(&[role, "--config", &config], &folder.path().join(role)));
+    let mut ingest = vec!["ingest".to_owned(), "--once".to_owned(), "--config".to_owned(), config.clone()];
+    for day in ["20240808", "20240809"] {
+        let file = recordings.join(format!("binance_spot_ws_btcusdt/btcusdt_{day}.gz"));
+        ingest.extend(["--source".to_owned(), format!("replay:{}", file.display())]);
+    }
+    let run = fulltape(&ingest).expect(0);
+    assert!(run.out().starts_with("19,904 trades published, 0 missing, 0 duplicates dropped"), "{}", run.out());
+    let audited = fulltape(&["audit", "--config", &config, "--wait", "120"]).expect(0);
+    assert!(audited.out().contains("complete: 19,904 trades, 0 missing"), "{}", audited.out());
+    for role in roles {
+        let stopping = Instant::now();
+        assert_eq!(role.signal("TERM", PROMPTLY).and_then(|status| status.code()), Some(0));
+        println!("a role ended {:?} after SIGTERM", stopping.elapsed());
+    }
+
+    let counted = tool(&["cqlsh", "-e", "SELECT count(*), sum(quantity) FROM crypto_ks.trades"]);
+    let figures_of_cql: Vec<&str> = counted.lines().find(|line| line.contains("19904")).unwrap().split('|').collect();
+    assert_eq!(figures_of_cql.iter().map(|cell| cell.trim()).collect::<Vec<_>>(), ["19904", "437.91552000"]);
+
+    let expected = json!({"BTCUSDT": {"count": 19_904, "distinct": 19_904, "first": 3_735_683_259_u64,
+        "last": 3_735_703_162_u64, "sum_q": "437.91552", "sum_pq": "27006929.5910348"}});
+    assert_eq!(figures(&python, &["trades".to_owned(), download(folder.path())]), expected);
+
+    let name_node = "127.0.0.1:9870".parse().unwrap();
+    assert!(get(name_node, "/dfshealth.html").unwrap().contains("<html"), "the NameNode's web UI");
+    let listing = get(name_node, "/webhdfs/v1/crypto_data/trades?op=LISTSTATUS").unwrap();
+    assert!(listing.contains("date="), "{listing}");
+    println!("recording: cqlsh counts 19904, sum 437.91552000; Parquet from HDFS agrees");
+}
+
+/// A simulator in trouble, and roles that are killed all the time.
+fn a_storm() {
+    let folder = tempfile::tempdir().unwrap();
+    let exchange = e2e::free_address();
+    let config = folder.path().join("fulltape.toml");
+    let text = format!(
+        "{}\n[source]\nfrom = [\"binance\"]\nsymbols = [\"ETHUSDT\", \"SOLUSDT\", \"XRPUSDT\", \"ADAUSDT\"]\n\
+         [binance]\nws_url = \"ws://{exchange}\"\nrest_url = \"http://{exchange}\"\n\
+         [sim]\nlisten = \"{exchange}\"\nrate = 2000\nlimit = 240000\n\
+         [[sim.faults]]\nkind = \"cut\"\nevery_seconds = 5\ntimes = 20\n\
+         [[sim.faults]]\nkind = \"skip\"\ncount = 40\nevery_seconds = 5\ntimes = 20\n",
+        std::fs::read_to_string(servers()).unwrap(),
+    );
+    std::fs::write(&config, text).unwrap();
+    let config = config.to_str().unwrap().to_owned();
+    let seed: u64 = setting("FULLTAPE_TEST_SEED").map_or_else(|| rand::rng().random(), |seed| seed.parse().unwrap());
+    println!("storm: FULLTAPE_TEST_SEED={seed}");
+
+    let sim = Process::start(&["sim", "--config", &config], &folder.path().join("sim"));
+    assert!(wait_for(PROMPTLY, || get(exchange, "/api/v3/time").is_ok()));
+    let roles = ["ingest", "processor", "archiver"];
+    let survivors: Vec<Process> = std::thread::scope(|scope| {
+        let killers: Vec<_> = (0..)
+            .zip(roles)
+            .map(|(nth, role)| {
+                let (config, log) = (&config, folder.path().join(role));
+                scope.spawn(move || tormented(role, config, &log, seed ^ nth))
+            })
+            .collect();
+        let survivors = killers.into_iter().map(|killer| killer.join().expect("every role survives"));
+        survivors.collect()
+    });
+    let issued = || serde_json::from_str::<Issued>(&get(exchange, "/sim/issued").unwrap()).unwrap();
+    assert!(wait_for(Duration::from_secs(120), || issued().done), "the simulator issues all of its trades");
+    let issued = issued();
+    println!("storm: faults {:?}", issued.faults);
+    assert_eq!([issued.faults["cut"], issued.faults["skip"]], [20, 20]);
+
+    // Gaps may still be open: the exchange limits how fast they can be filled.
+    let mut report = serde_json::Value::Null;
+    let complete = wait_for(Duration::from_secs(180), || {
+        let (status, found) = e2e::audit(&["--config", &config, "--wait", SETTLED]);
+        report = found;
+        status == 0
+    });
+    assert!(complete, "{:#}", report["findings"]);
+    let sim_config: SimConfig = serde_json::from_str(&get(exchange, "/sim/config").unwrap()).unwrap();
+    for role in survivors.into_iter().chain([sim]) {
+        assert_eq!(role.signal("TERM", PROMPTLY).and_then(|status| status.code()), Some(0));
+    }
+    let (status, report) = e2e::audit(&["--config", &config]);
+    assert_eq!((status, total(&report, "missing")), (0, 0), "{:#}", report["findings"]);
+    independently(&sim_config, &issued, folder.path());
+}
+
+/// Runs a role, kills it again and again, and leaves one running.
+fn tormented(role: &str, config: &str, log: &Path, seed: u64) -> Process {
+    let mut random = SmallRng::seed_from_u64(seed);
+    let mut moments: Vec<u64> = (0..KILLS).map(|_| random.random_range(500..STORM.as_millis() as u64)).collect();
+    moments.sort_unstable();
+    let started = Instant::now();
+    let mut process = Process::start(&[role, "--config", config], log);
+    for moment in moments {
+        let until = Duration::from_millis(moment).saturating_sub(started.elapsed());
+        pause(until.max(Duration::from_millis(200)));
+        process.kill();
+        process = Process::start(&[role, "--config", config], log);
+    }
+    println!("storm: {role} was killed {KILLS} times in {:?}", started.elapsed());
+    process
+}
+
+/// The oracle computes the market again, and compares it with what others read in the stores.
+fn independently(sim: &SimConfig, issued: &Issued, folder: &Path) {
+    let rows = folder.join("trades.csv");
+    let copy = format!(
+        "COPY crypto_ks.trades (symbol, trade_id, price, quantity, trade_time_us, buyer_is_maker) TO '{}'",
+        rows.display()
+    );
+    tool(&["cqlsh", "-e", &copy]);
+    let mut stores = BTreeMap::from([("tables", std::fs::read_to_string(rows).unwrap())]);
+    if let Some(python) = python() {
+        stores.insert("archive", e2e::read_independently(&python, &["rows".to_owned(), download(folder)]));
+    }
+    for (store, rows) in stores {
+        let trades: Vec<Trade> =
+            rows.lines().map(trade_of).filter(|trade| trade.symbol.as_str() != "BTCUSDT").collect();
+        let mut first: BTreeMap<Symbol, u64> = BTreeMap::new();
+        for trade in &trades {
+            let known = first.entry(trade.symbol.clone()).or_insert(trade.id);
+            *known = trade.id.min(*known);
+        }
+        // The tape begins when the first subscription does.
+        assert!(first.len() == 4 && first.values().all(|id| *id < 20_000), "{first:?}");
+        let mut oracle = Oracle::new(sim).unwrap().with_times(Times::Micros);
+        oracle.expect_issued(issued);
+        oracle.expect_from(&first);
+        let count = trades.len();
+        let report = oracle.check_one(store, trades);
+        assert!(report.is_exact(), "{report}");
+        println!("storm: {store} has exactly the {count} trades that were issued from {first:?} on");
+    }
+}
+
+fn trade_of(row: &str) -> Trade {
+    let cells: Vec<&str> = row.trim().split(',').collect();
+    let [symbol, id, price, quantity, time, maker] = cells[..] else { panic!("expected six cells: {row:?}") };
+    Trade {
+        symbol: symbol.parse().unwrap(),
+        id: id.parse().unwrap(),
+        price: price.parse().unwrap(),
+        quantity: quantity.parse().unwrap(),
+        trade_time: Timestamp::from_micros(time.parse().unwrap()),
+        event_time: None,
+        buyer_is_maker: maker.eq_ignore_ascii_case("true"),
+    }
+}
