@@ -18,15 +18,23 @@ use runtime::{shutdown, telemetry};
 use crate::cli::{Cli, Command};
 use crate::config::Config;
 
-/// The exit status for a command line or a configuration that cannot be used, as `clap` has it.
-const USAGE: u8 = 2;
+/// The exit status for a command line or a configuration that cannot be used (`EX_USAGE`).
+const USAGE: u8 = 64;
 
 /// The exit status of an audit that could not be done: unlike 1, it says nothing about the data.
 const NOT_AUDITED: u8 = 2;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(answer) => {
+            // Help and version are answers too.
+            let status = if answer.use_stderr() { USAGE } else { 0 };
+            let _ = answer.print();
+            return ExitCode::from(status);
+        }
+    };
     let config = match cli.config() {
         Ok(config) => config,
         Err(errors) => {

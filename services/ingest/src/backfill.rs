@@ -93,7 +93,7 @@ impl Backfill {
                 _ => {}
             }
         }
-        closed.iter().for_each(|symbol| drop(self.jobs.remove(symbol)));
+        self.jobs.retain(|symbol, _| !closed.contains(symbol));
     }
 
     /// The next answer, or `None` when a request has become due. Cancel-safe.

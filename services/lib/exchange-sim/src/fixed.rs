@@ -26,7 +26,7 @@ impl Fixed {
     /// How many units of `10^-decimals` it has; `None` if digits would be lost.
     pub(crate) fn units(self, decimals: u8) -> Option<u64> {
         let scale = scale(decimals)?;
-        (self.0 % scale == 0).then_some(self.0 / scale)
+        self.0.is_multiple_of(scale).then_some(self.0 / scale)
     }
 
     /// As the vocabulary's exact decimal, with eight decimals.

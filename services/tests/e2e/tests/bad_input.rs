@@ -192,7 +192,7 @@ fn sources_that_cannot_be_read() {
     replay("picture.png", &["picture.png", "expected"]);
     fails(&["up", "--once", "--data", data], 1, &["--once", "expected a source that ends"]);
     fails(&["up", "--once", "--data", data, "--source", &format!("lake:{here}")], 1, &["expected files"]);
-    fails(&["up", "--data", data, "--source", "kraken"], 2, &["expected sim, binance", "kraken"]);
+    fails(&["up", "--data", data, "--source", "kraken"], 64, &["expected sim, binance", "kraken"]);
     fails(&["up", "--data", data, "--source", &source("empty"), "--rate", "fast"], 1, &["fast", "expected"]);
 }
 
@@ -202,21 +202,21 @@ fn settings_that_do_not_exist() {
     let file = folder.path().join("fulltape.toml");
     let config = |text: &str, expected: &[&str]| {
         std::fs::write(&file, text).unwrap();
-        fails(&["processor", "--config", file.to_str().unwrap()], 2, expected);
+        fails(&["processor", "--config", file.to_str().unwrap()], 64, expected);
     };
     config("[log]\nkindd = \"kafka\"\n", &["kindd", "kind"]);
     config("[log]\nstream = \"no topic!\"\npartitions = 0\n", &["log.stream", "log.partitions"]);
     config("[source]\nsymbols = [\"btc/usdt\"]\n", &["source.symbols", "btc/usdt"]);
     config("[log\n", &["fulltape.toml"]);
-    fails(&["processor", "--config", "/nowhere/fulltape.toml"], 2, &["/nowhere/fulltape.toml"]);
-    fails(&["up", "--frobnicate"], 2, &["--frobnicate"]);
-    fails(&["fly"], 2, &["fly"]);
+    fails(&["processor", "--config", "/nowhere/fulltape.toml"], 64, &["/nowhere/fulltape.toml"]);
+    fails(&["up", "--frobnicate"], 64, &["--frobnicate"]);
+    fails(&["fly"], 64, &["fly"]);
 }
 
 #[test]
 fn settings_of_the_environment() {
     let unknown = Command::new(e2e::binary()).args(["audit"]).env("FULLTAPE__LOG__KINDD", "kafka").output().unwrap();
-    assert_eq!(unknown.status.code(), Some(2));
+    assert_eq!(unknown.status.code(), Some(64));
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("FULLTAPE__LOG__KINDD"));
     let mut masked = Command::new(e2e::binary());
     let masked = masked.args(["audit", "--print-config"]).env("FULLTAPE__TABLES__CASSANDRA__PASSWORD", "s3cret");

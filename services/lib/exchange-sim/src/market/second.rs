@@ -157,7 +157,16 @@ impl Walk {
         let (from, to) = (style.anchor(second), style.anchor(second + 1));
         let stride = 1 + style.base_ticks / 100_000;
         let deepest = 3 + style.base_ticks / 5_000;
-        Self { from, to, stride, deepest, aside: 0, depth: 0, buyer_is_maker: second % 2 == 0, offset_us: None }
+        Self {
+            from,
+            to,
+            stride,
+            deepest,
+            aside: 0,
+            depth: 0,
+            buyer_is_maker: second.is_multiple_of(2),
+            offset_us: None,
+        }
     }
 
     fn step(&mut self, offset_us: i64, dice: &mut Dice) -> Place {
