@@ -209,11 +209,7 @@ fn schema_in(folder: &Path) -> anyhow::Result<Vec<String>> {
 /// # Errors
 /// Whatever ends it.
 pub async fn run_ingest(config: &Config, ports: IngestPorts, stop: CancellationToken) -> anyhow::Result<Summary> {
-    let mut settings = config.ingest.clone();
-    if Source::parse(&config.source).is_ok_and(|source| !source.ends()) {
-        settings.symbols = live_symbols(config);
-    }
-    Ok(ingest::run(ports, config.log.topics(), settings, stop).await?)
+    Ok(ingest::run(ports, config.log.topics(), config.ingest.clone(), stop).await?)
 }
 
 /// Connects what ingest needs.

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use domain::Symbol;
 use serde::{Deserialize, Serialize};
 
 /// The settings of ingest.
@@ -19,13 +18,11 @@ pub struct IngestConfig {
     /// How long to wait for a history that lags behind the stream, before a gap is given up, in
     /// milliseconds.
     pub history_patience_ms: u64,
-    /// How many records of each partition may be read at start to rebuild the ledger.
-    pub rebuild_records: u64,
+    /// After how many records of a partition its ledgers are marked in the log: about what a start
+    /// has to read.
+    pub mark_records: u32,
     /// How long an ended or stopping ingest may take to hand over what it has, in milliseconds.
     pub drain_ms: u64,
-    /// The symbols whose last id is looked for at start; empty: all that are found.
-    #[serde(skip)]
-    pub symbols: Vec<Symbol>,
 }
 
 impl Default for IngestConfig {
@@ -35,9 +32,8 @@ impl Default for IngestConfig {
             gap_grace_ms: 500,
             backfill_in_flight: 4,
             history_patience_ms: 120_000,
-            rebuild_records: 2_000_000,
+            mark_records: 100_000,
             drain_ms: 5_000,
-            symbols: Vec::new(),
         }
     }
 }

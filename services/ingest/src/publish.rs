@@ -199,7 +199,7 @@ impl Records {
 
     fn ledger_records(&self, events: &[LedgerEvent]) -> Vec<Outgoing> {
         let record = |event: &LedgerEvent| {
-            let key = key_of(event.symbol());
+            let key = Bytes::from(event.key());
             Outgoing {
                 to: placed(&self.topics.gaps, &key, self.partitions.gaps),
                 key: Some(key),

@@ -1,103 +1,63 @@
 //! The ledger made from the log itself, at start.
 //!
-//! The gaps topic says which ids were ever missing; the stream's tail says how far each symbol has
-//! come and which of the missing ids have arrived since. A gap remembers where the stream ended
-//! when it opened, so the tail reaches back at least that far. A hole in the tail that no gap
-//! explains was left by an append that a crash cut short: it becomes a gap of its own.
+//! The gaps topic says which ids were ever missing, and marks how far each partition of the stream had
+//! come; the stream's tail says what came since, and which of the missing ids have arrived. A gap
+//! remembers where the stream ended when it opened, so the tail reaches back at least that far. A hole
+//! that no gap explains was left by an append that a crash cut short: it becomes a gap of its own.
+//!
+//! ```text
+//!   stream  ──────────────────────┬─────────────┬──────────────▶ end
+//!                 not read        │ oldest open │  last mark       read: from the earlier of both
+//! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::ledger::{GapState, Ledger, LedgerEvent};
-use domain::record::ORIGIN;
 use domain::topics::partition_of;
-use domain::{IdRange, IdSet, Origin, Position, Record, Symbol, Topics, Trade};
+use domain::{IdRange, IdSet, Position, Record, Symbol, Topics, Trade};
 use ports::{Bounds, LogScan, PortError, persist};
 
-use crate::config::IngestConfig;
 use crate::sequence::{OpenGap, Sequencer, SymbolLedger};
 
-/// How many records are read at once, going backward.
-const STRIDE: i64 = 100_000;
+/// Older marks are of use only if the log lost its end, and with it what newer ones speak of.
+const MARKS_KEPT: usize = 4;
 
-/// What the gaps topic tells of a symbol.
+/// What the gaps topic tells.
+#[derive(Default)]
+struct Told {
+    gaps: BTreeMap<Symbol, Gaps>,
+    /// The marks of each partition, by offset.
+    marks: BTreeMap<(i32, i64), BTreeMap<Symbol, IdRange>>,
+}
+
+/// The gaps of a symbol.
 #[derive(Default)]
 struct Gaps {
     open: Vec<(OpenGap, IdSet)>,
     unfillable: IdSet,
 }
 
-/// What the stream's tail tells of a symbol.
-#[derive(Default)]
-struct Tail {
-    seen: IdSet,
-    /// The first id that did not come by backfill: from here on, ids came in order.
-    in_order_from: Option<u64>,
-    /// Whether the tail reaches back to the log's very first record.
-    whole: bool,
-}
-
 /// Reads the ledgers of all symbols from the log.
 ///
 /// # Errors
 /// If the log cannot be read for a reason that waiting does not mend.
-pub async fn rebuild(scan: &dyn LogScan, topics: &Topics, config: &IngestConfig) -> Result<Sequencer, PortError> {
-    let gaps = read_gaps(scan, topics).await?;
+pub async fn rebuild(scan: &dyn LogScan, topics: &Topics) -> Result<Sequencer, PortError> {
     let bounds = persist("stream bounds", || scan.bounds(&topics.stream)).await?;
+    let mut told = read_gaps(scan, topics).await?;
     let partitions = i32::try_from(bounds.len()).unwrap_or(i32::MAX);
-    let mut tails = BTreeMap::new();
-    for partition in &bounds {
-        let here = |symbol: &Symbol| partition_of(symbol.as_str().as_bytes(), partitions) == partition.at.partition;
-        let search = Search {
-            back_to: gaps.iter().filter(|(symbol, _)| here(symbol)).filter_map(|(_, gaps)| gaps.earliest()).min(),
-            wanted: config.symbols.iter().filter(|symbol| here(symbol)).collect(),
-            any_symbol: config.symbols.is_empty(),
-            limit: i64::try_from(config.rebuild_records).unwrap_or(i64::MAX),
-        };
-        search.read(scan, partition, &mut tails).await?;
+    let mut symbols = BTreeMap::new();
+    let mut marked = Vec::new();
+    for Bounds { at, first, end } in &bounds {
+        let (offset, mark) = told.last_mark(at.partition, *end).unwrap_or((*first, BTreeMap::new()));
+        let here = |symbol: &Symbol| partition_of(symbol.as_str().as_bytes(), partitions) == at.partition;
+        let gaps: BTreeMap<Symbol, Gaps> = told.gaps.extract_if(.., |symbol, _| here(symbol)).collect();
+        let start = gaps.values().filter_map(Gaps::earliest).min().map_or(offset, |gap| gap.min(offset)).max(*first);
+        let seen = ids_from(scan, Position { at: at.clone(), offset: start }, *end).await?;
+        symbols.extend(ledgers(gaps, &mark, &seen));
+        marked.push(offset);
     }
     let ends = bounds.iter().map(|partition| partition.end).collect();
-    Ok(Sequencer::new(merged(gaps, tails), ends))
-}
-
-/// How far back the tail of one partition is read.
-struct Search<'a> {
-    back_to: Option<i64>,
-    wanted: Vec<&'a Symbol>,
-    any_symbol: bool,
-    limit: i64,
-}
-
-impl Search<'_> {
-    async fn read(
-        &self,
-        scan: &dyn LogScan,
-        partition: &Bounds,
-        tails: &mut BTreeMap<Symbol, Tail>,
-    ) -> Result<(), PortError> {
-        let mut found: BTreeMap<Symbol, Tail> = BTreeMap::new();
-        let mut end = partition.end;
-        while end > partition.first && !self.satisfied(partition, end, &found) {
-            let start = (end - STRIDE).max(partition.first);
-            let mut stride = BTreeMap::new();
-            let from = Position { at: partition.at.clone(), offset: start };
-            for_each(scan, from, end, |record| note_trade(record, &mut stride)).await?;
-            stride.into_iter().for_each(|(symbol, earlier)| found.entry(symbol).or_default().precede(earlier));
-            end = start;
-        }
-        let missed: Vec<_> = self.wanted.iter().filter(|symbol| !found.contains_key(**symbol)).collect();
-        if end > partition.first && !missed.is_empty() {
-            tracing::warn!(partition = %partition.at, symbols = missed.len(), "no trade of these symbols near the log's end, starting afresh");
-        }
-        found.values_mut().for_each(|tail| tail.whole = end == 0);
-        tails.append(&mut found);
-        Ok(())
-    }
-
-    fn satisfied(&self, partition: &Bounds, read_back_to: i64, found: &BTreeMap<Symbol, Tail>) -> bool {
-        let reached = self.back_to.is_none_or(|offset| read_back_to <= offset.max(partition.first));
-        let all_found = !self.any_symbol && self.wanted.iter().all(|symbol| found.contains_key(*symbol));
-        reached && (all_found || partition.end - read_back_to >= self.limit)
-    }
+    Ok(Sequencer::new(symbols, ends, marked))
 }
 
 /// Calls `note` with all records of a partition from a position up to `end`.
@@ -119,54 +79,63 @@ pub async fn for_each(
     Ok(())
 }
 
-fn note_trade(record: &Record, found: &mut BTreeMap<Symbol, Tail>) {
-    let trade = record.value.as_deref().and_then(|value| Trade::from_event(value).ok());
-    if let Some(trade) = trade {
-        let tail = found.entry(trade.symbol).or_default();
-        tail.seen.insert(trade.id);
-        if record.headers.parsed(ORIGIN) != Some(Origin::Backfill) {
-            tail.in_order_from.get_or_insert(trade.id);
+/// The trade ids of a partition from a position on, by symbol.
+async fn ids_from(scan: &dyn LogScan, from: Position, end: i64) -> Result<BTreeMap<Symbol, IdSet>, PortError> {
+    let mut seen: BTreeMap<Symbol, IdSet> = BTreeMap::new();
+    for_each(scan, from, end, |record| {
+        let trade = record.value.as_deref().and_then(|value| Trade::from_event(value).ok());
+        if let Some(trade) = trade {
+            seen.entry(trade.symbol).or_default().insert(trade.id);
         }
-    }
+    })
+    .await?;
+    Ok(seen)
 }
 
-impl Tail {
-    /// Takes in what stands right before.
-    fn precede(&mut self, earlier: Self) {
-        self.seen.extend(earlier.seen.ranges());
-        self.in_order_from = earlier.in_order_from.or(self.in_order_from);
-    }
-
-    /// Ids up to `high` that should be here and are not.
-    fn holes(&self, high: u64) -> Vec<IdRange> {
-        let from = if self.whole { self.seen.first() } else { self.in_order_from };
-        let span = from.and_then(|from| IdRange::new(from, high));
-        span.map_or_else(Vec::new, |span| self.seen.holes(span))
-    }
-}
-
-async fn read_gaps(scan: &dyn LogScan, topics: &Topics) -> Result<BTreeMap<Symbol, Gaps>, PortError> {
-    let mut gaps: BTreeMap<Symbol, Gaps> = BTreeMap::new();
+async fn read_gaps(scan: &dyn LogScan, topics: &Topics) -> Result<Told, PortError> {
+    let mut told = Told::default();
     for Bounds { at, first, end } in persist("gaps bounds", || scan.bounds(&topics.gaps)).await? {
         for_each(scan, Position { at, offset: first }, end, |record| {
-            let event = record.value.as_deref().map(LedgerEvent::from_json);
-            if let Some(Ok(event)) = event {
-                gaps.entry(event.symbol().clone()).or_default().note(event);
+            if let Some(Ok(event)) = record.value.as_deref().map(LedgerEvent::from_json) {
+                told.note(event);
             }
         })
         .await?;
     }
-    Ok(gaps)
+    Ok(told)
+}
+
+impl Told {
+    fn note(&mut self, event: LedgerEvent) {
+        match event {
+            LedgerEvent::Gap { symbol, ids, state, cause, detected_at, stream_offset, .. } => {
+                let gap = OpenGap { ids, cause, detected_at, stream_offset, given_up: IdSet::new() };
+                self.gaps.entry(symbol).or_default().note(gap, state);
+            }
+            LedgerEvent::Duplicates { .. } => {}
+            LedgerEvent::Mark { partition, stream_offset, symbols } => {
+                self.marks.insert((partition, stream_offset), symbols);
+                let mut known =
+                    self.marks.range((partition, i64::MIN)..=(partition, i64::MAX)).map(|(place, _)| *place);
+                if let (Some(oldest), true) = (known.next(), known.count() >= MARKS_KEPT) {
+                    self.marks.remove(&oldest);
+                }
+            }
+        }
+    }
+
+    /// The last mark of a partition. One beyond the log's end speaks of records that the log has lost.
+    fn last_mark(&mut self, partition: i32, end: i64) -> Option<(i64, BTreeMap<Symbol, IdRange>)> {
+        let place = *self.marks.range((partition, 0)..=(partition, end)).next_back()?.0;
+        self.marks.remove(&place).map(|symbols| (place.1, symbols))
+    }
 }
 
 impl Gaps {
-    fn note(&mut self, event: LedgerEvent) {
-        let LedgerEvent::Gap { ids, state, cause, detected_at, stream_offset, .. } = event else { return };
+    fn note(&mut self, gap: OpenGap, state: GapState) {
+        let ids = gap.ids;
         match state {
-            GapState::Open => {
-                let gap = OpenGap { ids, cause, detected_at, stream_offset, given_up: IdSet::new() };
-                self.open.push((gap, IdSet::new()));
-            }
+            GapState::Open => self.open.push((gap, IdSet::new())),
             GapState::Filled => {
                 self.unfillable.remove_range(ids);
                 self.settle(ids);
@@ -190,27 +159,32 @@ impl Gaps {
     }
 }
 
-fn merged(mut gaps: BTreeMap<Symbol, Gaps>, mut tails: BTreeMap<Symbol, Tail>) -> BTreeMap<Symbol, SymbolLedger> {
-    let symbols: BTreeSet<Symbol> = gaps.keys().chain(tails.keys()).cloned().collect();
-    symbols
-        .into_iter()
-        .map(|symbol| {
-            let gaps = gaps.remove(&symbol).unwrap_or_default();
-            let tail = tails.remove(&symbol).unwrap_or_default();
-            (symbol, ledger_of(gaps, &tail))
-        })
-        .collect()
+/// The ledgers of one partition: `mark` is what stands before its offset, `seen` what was read.
+fn ledgers(
+    mut gaps: BTreeMap<Symbol, Gaps>,
+    mark: &BTreeMap<Symbol, IdRange>,
+    seen: &BTreeMap<Symbol, IdSet>,
+) -> BTreeMap<Symbol, SymbolLedger> {
+    let symbols: BTreeSet<Symbol> = gaps.keys().chain(mark.keys()).chain(seen.keys()).cloned().collect();
+    let ledger = |symbol: Symbol| {
+        let (gaps, nothing) = (gaps.remove(&symbol).unwrap_or_default(), IdSet::new());
+        let ledger = ledger_of(gaps, mark.get(&symbol).copied(), seen.get(&symbol).unwrap_or(&nothing));
+        (symbol, ledger)
+    };
+    symbols.into_iter().map(ledger).collect()
 }
 
-fn ledger_of(gaps: Gaps, tail: &Tail) -> SymbolLedger {
+fn ledger_of(gaps: Gaps, marked: Option<IdRange>, seen: &IdSet) -> SymbolLedger {
     let open: Vec<OpenGap> = gaps.open.into_iter().map(|(gap, _)| gap).collect();
     let mut ever_missing = gaps.unfillable.clone();
     ever_missing.extend(open.iter().map(|gap| gap.ids));
-    // An announced gap counts as seen even if the trades around it were never appended.
-    let high = tail.seen.last().max(ever_missing.last());
-    ever_missing.extend(high.into_iter().flat_map(|high| tail.holes(high)));
-    let missing = ever_missing.difference(&tail.seen);
-    let low = if tail.whole { tail.seen.first().min(ever_missing.first().or(tail.seen.first())) } else { Some(0) };
-    let bounds = low.zip(high).and_then(|(low, high)| IdRange::new(low, high));
+    // An announced gap counts as known even if the trades around it were never appended.
+    let mut known = seen.clone();
+    known.extend(marked);
+    known.extend(ever_missing.ranges());
+    let bounds = known.first().zip(known.last()).and_then(|(low, high)| IdRange::new(low, high));
+    // Holes that nobody announced: an append was cut short.
+    ever_missing.extend(bounds.into_iter().flat_map(|bounds| known.holes(bounds)));
+    let missing = ever_missing.difference(seen);
     SymbolLedger { ledger: Ledger::rebuilt(bounds, missing), open, unfillable: gaps.unfillable }
 }

@@ -1,5 +1,6 @@
 //! The loop: feed, history and log, until the feed ends or somebody asks to stop.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -55,6 +56,7 @@ pub async fn run(
     config: IngestConfig,
     stop: CancellationToken,
 ) -> Result<Summary, IngestError> {
+    metrics::describe();
     let starting = Ingest::start(ports, topics, config);
     tokio::select! {
         biased;
@@ -80,6 +82,8 @@ struct Ingest {
     backfill: Option<Backfill>,
     publisher: Publisher,
     batch: Batch,
+    /// The ledgers' bounds when the batch on its way was closed, to be marked when it is there.
+    to_mark: BTreeMap<i32, BTreeMap<Symbol, IdRange>>,
     ended: bool,
     summary: Summary,
 }
@@ -93,7 +97,7 @@ impl Ingest {
             gaps: partitions_of(scan.as_ref(), &topics.gaps, &mut ends).await?,
             dead_letter: partitions_of(scan.as_ref(), &topics.dead_letter, &mut ends).await?,
         };
-        let mut sequencer = rebuild(scan.as_ref(), &topics, &config).await?;
+        let mut sequencer = rebuild(scan.as_ref(), &topics).await?;
         let mut batch = Batch::default();
         sequencer.open_silent(clock.now());
         sequencer.settle(clock.now(), &mut batch);
@@ -101,8 +105,8 @@ impl Ingest {
         let backfill = history.map(|history| Backfill::new(history, &config));
         let stream = topics.stream.clone();
         let publisher = Publisher::new(Log { writer, scan }, topics, partitions, ends);
-        let (ended, summary) = (false, Summary::default());
-        Ok(Self { feed, clock, stream, config, sequencer, backfill, publisher, batch, ended, summary })
+        let (to_mark, ended, summary) = (BTreeMap::new(), false, Summary::default());
+        Ok(Self { feed, clock, stream, config, sequencer, backfill, publisher, batch, to_mark, ended, summary })
     }
 
     async fn run(mut self, stop: &CancellationToken) -> Result<Summary, IngestError> {
@@ -137,20 +141,21 @@ impl Ingest {
 
     fn publish(&mut self) {
         if !self.publisher.is_busy() && !self.batch.is_empty() {
+            self.to_mark = self.sequencer.unmarked(i64::from(self.config.mark_records));
             self.publisher.publish(std::mem::take(&mut self.batch));
         }
     }
 
     fn is_done(&self) -> bool {
-        self.ended && !self.publisher.is_busy() && self.sequencer.with_open_gaps().is_empty()
+        self.ended && !self.publisher.is_busy() && self.batch.is_empty() && self.sequencer.with_open_gaps().is_empty()
     }
 
     fn arrived(&mut self, decoded: Decoded) {
+        if decoded != Decoded::End {
+            ::metrics::counter!(metrics::FRAMES_RECEIVED).increment(1);
+        }
         match decoded {
-            Decoded::Trade(arrival) => {
-                ::metrics::counter!(metrics::FRAMES_RECEIVED).increment(1);
-                self.enter(arrival);
-            }
+            Decoded::Trade(arrival) => self.enter(arrival),
             Decoded::Ignored => ::metrics::counter!(metrics::FRAMES_IGNORED).increment(1),
             Decoded::Dead(dead) => self.bury(dead),
             Decoded::End => {
@@ -258,6 +263,7 @@ impl Ingest {
         for (at, end) in self.publisher.ends().iter().filter(|(at, _)| at.topic == self.stream) {
             self.sequencer.acknowledged(at.partition, *end);
         }
+        self.sequencer.mark(std::mem::take(&mut self.to_mark), &mut self.batch);
         let trades = batch.arrivals.len() as u64;
         self.summary.published += trades;
         ::metrics::counter!(metrics::TRADES_PUBLISHED).increment(trades);

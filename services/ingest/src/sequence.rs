@@ -87,15 +87,45 @@ pub struct Sequencer {
     symbols: BTreeMap<Symbol, SymbolLedger>,
     /// The next offset of each partition of the stream, as far as acknowledged.
     ends: Vec<i64>,
+    /// The offset of each partition's last mark.
+    marked: Vec<i64>,
     /// Gaps that a rebuild found, and no record of the log announces yet.
     unannounced: Vec<LedgerEvent>,
 }
 
 impl Sequencer {
-    /// From ledgers and partition ends as the log has them.
-    pub fn new(symbols: BTreeMap<Symbol, SymbolLedger>, ends: Vec<i64>) -> Self {
+    /// From ledgers, partition ends and marks as the log has them.
+    pub fn new(symbols: BTreeMap<Symbol, SymbolLedger>, ends: Vec<i64>, marked: Vec<i64>) -> Self {
         assert!(!ends.is_empty(), "the stream has partitions");
-        Self { symbols, ends, unannounced: Vec::new() }
+        Self { symbols, ends, marked, unannounced: Vec::new() }
+    }
+
+    /// The ledgers' bounds in the partitions that have not been marked for `every` records. Once
+    /// everything that the ledgers have now is acknowledged, they can be [`Sequencer::mark`]s.
+    pub fn unmarked(&self, every: i64) -> BTreeMap<i32, BTreeMap<Symbol, IdRange>> {
+        let far = |(end, marked): (&i64, &i64)| end - marked >= every;
+        let due: Vec<bool> = self.ends.iter().zip(&self.marked).map(far).collect();
+        let mut bounds: BTreeMap<i32, BTreeMap<Symbol, IdRange>> = BTreeMap::new();
+        if due.contains(&true) {
+            for (symbol, ledger) in &self.symbols {
+                let partition = self.partition(symbol);
+                if due[index(partition)]
+                    && let Some(ids) = ledger.ledger.bounds()
+                {
+                    bounds.entry(partition).or_default().insert(symbol.clone(), ids);
+                }
+            }
+        }
+        bounds
+    }
+
+    /// Marks how far partitions have come, now that what `bounds` speaks of is acknowledged.
+    pub fn mark(&mut self, bounds: BTreeMap<i32, BTreeMap<Symbol, IdRange>>, batch: &mut Batch) {
+        for (partition, symbols) in bounds {
+            let stream_offset = self.ends[index(partition)];
+            self.marked[index(partition)] = stream_offset;
+            batch.settled.push(LedgerEvent::Mark { partition, stream_offset, symbols });
+        }
     }
 
     /// Adds gaps that nobody has announced: ids of which an append that was cut short left no trace.
@@ -103,7 +133,12 @@ impl Sequencer {
         for (symbol, ledger) in &mut self.symbols {
             let mut announced: IdSet = ledger.open.iter().map(|gap| gap.ids).collect();
             announced.extend(ledger.unfillable.ranges());
-            let end = self.ends[usize::try_from(partition_in(symbol, &self.ends)).expect("not negative")];
+            let end = self.ends[index(partition_in(symbol, &self.ends))];
+            // A crash came between the trade and the word that it is there after all.
+            for ids in ledger.unfillable.difference(ledger.ledger.missing()).ranges() {
+                let gap = OpenGap::found(ids, now, end);
+                self.unannounced.push(gap.event(symbol, ids, GapState::Filled, Some(now)));
+            }
             for ids in ledger.ledger.missing().difference(&announced).ranges() {
                 let gap = OpenGap { cause: "an append was cut short".to_owned(), ..OpenGap::found(ids, now, end) };
                 self.unannounced.push(gap.event(symbol, ids, GapState::Open, None));
@@ -120,7 +155,7 @@ impl Sequencer {
     /// Enters a trade: into the batch if it is new, into the count of duplicates if not.
     pub fn enter(&mut self, arrival: Arrival, now: Timestamp, batch: &mut Batch) -> Verdict {
         let partition = self.partition(&arrival.symbol);
-        let end = self.ends[usize::try_from(partition).expect("partitions are not negative")];
+        let end = self.ends[index(partition)];
         let symbol = self.symbols.entry(arrival.symbol.clone()).or_default();
         let verdict = symbol.ledger.enter(arrival.id);
         match verdict {
@@ -195,6 +230,10 @@ impl Sequencer {
             *end = next.max(*end);
         }
     }
+}
+
+fn index(partition: i32) -> usize {
+    usize::try_from(partition).expect("partitions are not negative")
 }
 
 fn partition_in(symbol: &Symbol, ends: &[i64]) -> i32 {

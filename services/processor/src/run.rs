@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use domain::ledger::{GapState, LedgerEvent};
 use domain::{DuplicatesRow, GapRow, IdSet, Position, Record, Symbol, Timestamp, TopicPartition, Topics, TradeRow};
@@ -22,6 +23,9 @@ use crate::{ProcessorError, ROLE, metrics};
 
 /// How many rows are read at once when an hour is read back.
 const PAGE: usize = 5_000;
+
+/// How long a stopping processor may take to store what it holds.
+const DRAIN: Duration = Duration::from_secs(4);
 
 /// The outside world of the processor.
 pub struct ProcessorPorts {
@@ -49,6 +53,7 @@ pub async fn run(
     config: ProcessorConfig,
     stop: CancellationToken,
 ) -> Result<(), ProcessorError> {
+    metrics::describe();
     let ProcessorPorts { mut reader, writer, scan, tables, query, clock } = ports;
     let mut processor = Processor { writer, scan, tables, query, clock, topics, config, partitions: BTreeMap::new() };
     let mut checkpoint_due = Instant::now() + processor.config.checkpoint_interval();
@@ -75,23 +80,20 @@ pub async fn run(
         tokio::select! {
             biased;
             done = work => done?,
-            () = stopped_for(&stop, processor_patience()) => {
-                tracing::warn!("stopped before everything was stored, it is done again at the next start");
-                return Ok(());
-            }
+            () = out_of_time(&stop) => return Ok(()),
         }
     }
-    let stored = processor.checkpoint().await?;
-    commit(reader.as_mut(), stored).await
+    tokio::select! {
+        biased;
+        stored = processor.checkpoint() => commit(reader.as_mut(), stored?).await,
+        () = out_of_time(&stop) => Ok(()),
+    }
 }
 
-const fn processor_patience() -> std::time::Duration {
-    std::time::Duration::from_secs(5)
-}
-
-async fn stopped_for(stop: &CancellationToken, patience: std::time::Duration) {
+async fn out_of_time(stop: &CancellationToken) {
     stop.cancelled().await;
-    tokio::time::sleep(patience).await;
+    tokio::time::sleep(DRAIN).await;
+    tracing::warn!("stopped before everything was stored, it is done again at the next start");
 }
 
 async fn commit(reader: &mut dyn LogReader, next: Vec<Position>) -> Result<(), ProcessorError> {
@@ -213,6 +215,7 @@ impl Processor {
                     row.version = record.offset;
                 }
             }
+            Decoded::Ledger(LedgerEvent::Mark { .. }) => {}
             Decoded::Dead(reason) => {
                 tracing::warn!(at = %record.at, offset = record.offset, reason, "unusable record kept as a dead letter");
                 ::metrics::counter!(metrics::RECORDS_DEAD).increment(1);

@@ -8,6 +8,8 @@
 //!
 //! Everything from `low` to `high` is in the log, except for `missing`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::id_set::{IdRange, IdSet};
@@ -38,6 +40,11 @@ impl Ledger {
     /// A ledger rebuilt from the log: its first and last id, and what it lacks between them.
     pub fn rebuilt(bounds: Option<IdRange>, missing: IdSet) -> Self {
         Self { bounds, missing }
+    }
+
+    /// The first and the last id seen.
+    pub fn bounds(&self) -> Option<IdRange> {
+        self.bounds
     }
 
     /// The largest id seen.
@@ -154,13 +161,24 @@ pub enum LedgerEvent {
         #[serde(flatten)]
         ids: IdRange,
     },
+    /// How far one partition of the stream had come. Whatever was appended before this offset, the
+    /// mark and the gaps announced before it tell: a rebuild need not read it.
+    Mark {
+        /// The partition.
+        partition: i32,
+        /// The offset.
+        stream_offset: i64,
+        /// The first and last id of each symbol before that offset.
+        symbols: BTreeMap<Symbol, IdRange>,
+    },
 }
 
 impl LedgerEvent {
-    /// The market it speaks of; the record's key.
-    pub fn symbol(&self) -> &Symbol {
+    /// The record's key: the market, or the partition.
+    pub fn key(&self) -> String {
         match self {
-            Self::Gap { symbol, .. } | Self::Duplicates { symbol, .. } => symbol,
+            Self::Gap { symbol, .. } | Self::Duplicates { symbol, .. } => symbol.to_string(),
+            Self::Mark { partition, .. } => format!("partition-{partition}"),
         }
     }
 
@@ -170,17 +188,54 @@ impl LedgerEvent {
     /// Says which field is wrong.
     pub fn from_json(json: &[u8]) -> Result<Self, String> {
         let event: Self = serde_json::from_slice(json).map_err(|error| format!("not a ledger event: {error}"))?;
-        let (Self::Gap { ids, .. } | Self::Duplicates { ids, .. }) = &event;
-        if ids.from > ids.to {
-            return Err(format!("not a ledger event: from {} is behind to {}", ids.from, ids.to));
-        }
+        event.check().map_err(|reason| format!("not a ledger event: {reason}"))?;
         Ok(event)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Gap { ids, detected_at, closed_at, .. } => {
+                check_ids(*ids)?;
+                closed_at.iter().chain([detected_at]).try_for_each(|time| check_time(*time))
+            }
+            Self::Duplicates { ids, hour, count, .. } => {
+                check_ids(*ids)?;
+                check_time(*hour)?;
+                if *count > MAX_COUNT {
+                    Err(format!("count: expected at most {MAX_COUNT}, got {count}"))
+                } else {
+                    Ok(())
+                }
+            }
+            Self::Mark { symbols, .. } => symbols.values().try_for_each(|ids| check_ids(*ids)),
+        }
     }
 
     /// The record's value.
     pub fn to_json(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("strings and integers are JSON")
     }
+}
+
+/// More duplicates than one event may tell of; sums of them still fit 64 bits.
+const MAX_COUNT: u64 = 1 << 40;
+
+/// Times end where 16 digits of microseconds do.
+const MAX_TIME: i64 = 9_999_999_999_999_999;
+
+fn check_ids(ids: IdRange) -> Result<(), String> {
+    // Tables have signed 64-bit ids.
+    if ids.from > ids.to || i64::try_from(ids.to).is_err() {
+        return Err(format!("ids: expected from <= to <= {}, got {} and {}", i64::MAX, ids.from, ids.to));
+    }
+    Ok(())
+}
+
+fn check_time(time: Timestamp) -> Result<(), String> {
+    if (0..=MAX_TIME).contains(&time.micros()) {
+        return Ok(());
+    }
+    Err(format!("time: expected µs since 1970 of at most 16 digits, got {}", time.micros()))
 }
 
 #[cfg(test)]
@@ -231,7 +286,8 @@ mod tests {
         let json = r#"{"kind":"gap","symbol":"BTCUSDT","from":12,"to":14,"state":"open","cause":"stream jumped","detected_at":17,"stream_offset":99}"#;
         assert_eq!(String::from_utf8(gap.to_json()).unwrap(), json);
         assert_eq!(LedgerEvent::from_json(json.as_bytes()), Ok(gap));
-        for bad in ["", "{}", &json.replace("12", "20"), &json.replace("open", "lost")] {
+        let (absurd_id, absurd_time) = (json.replace("14", "9223372036854775808"), json.replace("17", "-17"));
+        for bad in ["", "{}", &json.replace("12", "20"), &json.replace("open", "lost"), &absurd_id, &absurd_time] {
             assert!(LedgerEvent::from_json(bad.as_bytes()).is_err(), "{bad}");
         }
     }

@@ -189,7 +189,8 @@ impl World {
             scan: Arc::new(self.log.clone()),
             clock: self.clock.clone(),
         };
-        let config = IngestConfig { history_patience_ms: 60_000, drain_ms: 3_000, ..IngestConfig::default() };
+        let config =
+            IngestConfig { history_patience_ms: 60_000, drain_ms: 3_000, mark_records: 150, ..IngestConfig::default() };
         tokio::spawn(async move {
             let ended = ingest::run(ports, domain::Topics::default(), config, stop).await;
             ended.map(drop).map_err(|error| format!("ingest: {error}"))
