@@ -6,9 +6,10 @@ use bytes::Bytes;
 use columns::{Footer, TAIL, Tail, decode_trades, read_footer};
 use domain::lake::PartName;
 use domain::{Position, TradeRow};
-use ports::{Archive, PortError, persist};
+use ports::{Archive, PortError};
 
 use crate::AuditError;
+use crate::insist;
 use crate::report::Finding;
 
 /// The files of one dataset, by partition and start offset.
@@ -22,9 +23,9 @@ impl Chain {
     /// If the archive cannot be read.
     pub async fn list(archive: &dyn Archive, dataset: &str) -> Result<Self, AuditError> {
         let mut files = BTreeMap::new();
-        for day in persist("list archive", || archive.list(dataset)).await? {
+        for day in insist("list archive", || archive.list(dataset)).await? {
             let folder = format!("{dataset}/{}", day.name);
-            for file in persist("list archive", || archive.list(&folder)).await? {
+            for file in insist("list archive", || archive.list(&folder)).await? {
                 if let Some(name) = PartName::parse(&format!("{folder}/{}", file.name)) {
                     files.insert((name.partition, name.start_offset), name);
                 }
@@ -87,7 +88,7 @@ pub async fn footer(archive: &dyn Archive, name: &PartName) -> Result<Footer, Au
     let mut wanted = TAIL;
     loop {
         let start = length.saturating_sub(wanted);
-        let end_of_file = persist("read footer", || archive.read(&path, start, length - start)).await?;
+        let end_of_file = insist("read footer", || archive.read(&path, start, length - start)).await?;
         match read_footer(&end_of_file).map_err(damaged)? {
             Tail::Complete(footer) => return Ok(*footer),
             Tail::Need(bytes) if bytes > wanted && wanted < length => wanted = bytes,
@@ -120,10 +121,10 @@ pub async fn for_each_row(
 
 async fn whole(archive: &dyn Archive, path: &str) -> Result<Bytes, AuditError> {
     let length = length_of(archive, path).await?;
-    Ok(persist("read file", || archive.read(path, 0, length)).await?)
+    Ok(insist("read file", || archive.read(path, 0, length)).await?)
 }
 
 async fn length_of(archive: &dyn Archive, path: &str) -> Result<u64, AuditError> {
-    let length = persist("file length", || archive.length(path)).await?;
+    let length = insist("file length", || archive.length(path)).await?;
     length.ok_or_else(|| PortError::refused("archive", format!("{path} is gone")).into())
 }

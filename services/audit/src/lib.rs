@@ -17,6 +17,10 @@ pub mod snapshot;
 pub mod tables;
 pub mod tally;
 
+use std::time::Duration;
+
+use ports::{PortError, persist_for};
+
 pub use report::{Finding, HourReport, Report};
 pub use run::{AuditPorts, audit};
 pub use snapshot::{Lag, Topics, lag};
@@ -26,7 +30,7 @@ pub use snapshot::{Lag, Topics, lag};
 pub enum AuditError {
     /// A store cannot be read.
     #[error(transparent)]
-    Port(#[from] ports::PortError),
+    Port(#[from] PortError),
     /// A file of the archive cannot be read.
     #[error("{path}: {source}")]
     File {
@@ -35,4 +39,15 @@ pub enum AuditError {
         /// What was expected.
         source: columns::ColumnsError,
     },
+}
+
+/// How long a server may stay silent before an audit gives up: whoever waits for a verdict wants one.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn insist<T, Call, Answer>(what: &'static str, call: Call) -> Result<T, PortError>
+where
+    Call: FnMut() -> Answer,
+    Answer: Future<Output = Result<T, PortError>>,
+{
+    persist_for(PATIENCE, what, call).await
 }

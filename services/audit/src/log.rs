@@ -1,8 +1,9 @@
 //! What the log holds.
 
 use domain::{Position, TradeRow};
-use ports::{LogScan, PortError, persist};
+use ports::{LogScan, PortError};
 
+use crate::insist;
 use crate::tally::Tallies;
 
 /// Calls `each` with every valid trade of a partition from `from` up to `end`; returns how many
@@ -19,7 +20,7 @@ pub async fn for_each_trade(
     let mut next = from.clone();
     let mut unusable = 0;
     while next.offset < end {
-        let records = persist("log scan", || scan.read(&next, end)).await?;
+        let records = insist("log scan", || scan.read(&next, end)).await?;
         let Some(last) = records.last() else { break };
         next.offset = last.offset + 1;
         for record in &records {

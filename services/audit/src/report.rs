@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use domain::{IdRange, Symbol, Timestamp};
+use domain::{IdRange, Symbol, Timestamp, TopicPartition};
 use serde::{Serialize, Serializer};
 
 /// The audit's result.
@@ -97,6 +97,18 @@ pub enum Finding {
         /// The id.
         id: u64,
     },
+    /// A store that is ahead of the log: the log has lost its end, or is another one.
+    Ahead {
+        /// Which store: `tables` or `archive`.
+        store: &'static str,
+        /// Which partition.
+        #[serde(serialize_with = "as_text")]
+        partition: TopicPartition,
+        /// How far the store has come.
+        next: i64,
+        /// The log's end.
+        end: i64,
+    },
     /// A file of the archive that does not start where the one before it ended.
     BrokenChain {
         /// Its path.
@@ -132,6 +144,9 @@ impl fmt::Display for Finding {
             Self::Surplus { store, symbol, ids } => write!(f, "{symbol} {ids} in the {store}, not in the log"),
             Self::Duplicate { store, symbol, ids } => write!(f, "{symbol} {ids} more than once in the {store}"),
             Self::Differing { store, symbol, id } => write!(f, "{symbol} {id} differs between the {store} and the log"),
+            Self::Ahead { store, partition, next, end } => {
+                write!(f, "{partition}: the {store} have come to offset {next}, the log ends at {end}")
+            }
             Self::BrokenChain { file, expected_start, start } => {
                 write!(f, "{file} starts at offset {start}, expected {expected_start}")
             }

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use domain::{Position, Symbol, Timestamp, TradeRow, lake};
-use ports::{Archive, LogScan, TableQuery, persist};
+use ports::{Archive, LogScan, TableQuery};
 
 use crate::archive::{self, Chain};
 use crate::compare::Evidence;
+use crate::insist;
 use crate::report::Report;
 use crate::snapshot::{Lag, Topics, lag};
 use crate::tally::{Tallies, Tally};
@@ -34,6 +35,7 @@ pub async fn audit(ports: &AuditPorts, topics: &Topics) -> Result<Report, AuditE
     let lags = lag(ports.scan.as_ref(), ports.query.as_ref(), ports.archive.as_ref(), topics).await?;
     let mut audit = Audit { ports, topics, lags, evidence: Evidence::default(), report: Report::default() };
     audit.report.pending = audit.lags.iter().map(Lag::pending).sum();
+    audit.report.findings.extend(audit.lags.iter().flat_map(Lag::ahead));
     audit.read_log().await?;
     audit.read_archive().await?;
     audit.read_tables().await?;
@@ -93,7 +95,7 @@ impl Audit<'_> {
         hours.extend(self.evidence.log.iter().map(|(symbol, hour, _)| (symbol.clone(), hour)));
         let days: BTreeSet<_> = hours.iter().map(|(symbol, hour)| (symbol.clone(), hour.day())).collect();
         for (symbol, day) in days {
-            for row in persist("read completeness", || self.ports.query.completeness(&symbol, day)).await? {
+            for row in insist("read completeness", || self.ports.query.completeness(&symbol, day)).await? {
                 hours.insert((symbol.clone(), row.hour));
                 if let Some(duplicates) = row.duplicates {
                     self.evidence.dropped.insert((symbol.clone(), row.hour), duplicates.dropped);
@@ -109,7 +111,7 @@ impl Audit<'_> {
 
     /// What was appended meanwhile: the tables may have it already.
     async fn read_ahead(&mut self) -> Result<(), AuditError> {
-        let now = persist("log bounds", || self.ports.scan.bounds(&self.topics.stream)).await?;
+        let now = insist("log bounds", || self.ports.scan.bounds(&self.topics.stream)).await?;
         for (lag, bounds) in self.lags.iter().zip(now) {
             let ahead = &mut self.evidence.ahead;
             log::tally(self.ports.scan.as_ref(), &lag.limit_position(), bounds.end, ahead).await?;
@@ -119,7 +121,7 @@ impl Audit<'_> {
 
     async fn read_causes(&mut self) -> Result<(), AuditError> {
         for symbol in self.evidence.log.symbols() {
-            let gaps = persist("read gaps", || self.ports.query.gaps(&symbol)).await?;
+            let gaps = insist("read gaps", || self.ports.query.gaps(&symbol)).await?;
             self.evidence.gaps.insert(symbol, gaps);
         }
         Ok(())

@@ -1,10 +1,12 @@
 //! How far each partition can be compared: the log is always ahead of what is derived from it.
 
 use domain::{Position, TopicPartition, lake};
-use ports::{Archive, Bounds, LogScan, TableQuery, persist};
+use ports::{Archive, Bounds, LogScan, TableQuery};
 
 use crate::AuditError;
 use crate::archive::Chain;
+use crate::insist;
+use crate::report::Finding;
 
 /// The topics that the audit compares.
 #[derive(Clone, Debug)]
@@ -36,6 +38,14 @@ impl Lag {
         self.end.min(self.stored_to).min(self.archived_to).max(self.first)
     }
 
+    /// What is ahead of the log, which nothing can be.
+    pub fn ahead(&self) -> Vec<Finding> {
+        let stores = [("tables", self.stored_to), ("archive", self.archived_to)].into_iter();
+        let ahead = stores.filter(|(_, next)| *next > self.end.max(self.first));
+        let finding = |(store, next)| Finding::Ahead { store, partition: self.at.clone(), next, end: self.end };
+        ahead.map(finding).collect()
+    }
+
     /// Records that are in the log, and not yet in the tables or the archive.
     pub fn pending(&self) -> u64 {
         u64::try_from(self.end - self.limit()).unwrap_or(0)
@@ -58,12 +68,17 @@ pub async fn lag(
     topics: &Topics,
 ) -> Result<Vec<Lag>, AuditError> {
     let mut lags = Vec::new();
-    let bounds = persist("log bounds", || scan.bounds(&topics.stream)).await?;
+    let bounds = insist("log bounds", || scan.bounds(&topics.stream)).await?;
     let trades = Chain::ends(archive, lake::TRADES).await?;
     let raw = Chain::ends(archive, &lake::raw_dataset(&topics.stream)).await?;
-    for Bounds { at, first, end } in bounds {
-        let checkpoint = persist("checkpoint", || query.load_checkpoint(&topics.role, &at)).await?;
-        let stored_to = checkpoint.map_or(first, |checkpoint| checkpoint.next.offset);
+    let mut stored = Vec::new();
+    for Bounds { at, first, .. } in bounds {
+        let checkpoint = insist("checkpoint", || query.load_checkpoint(&topics.role, &at)).await?;
+        stored.push(checkpoint.map_or(first, |checkpoint| checkpoint.next.offset));
+    }
+    // The log's end is asked for last: so it is ahead of the others, however fast trades come.
+    let bounds = insist("log bounds", || scan.bounds(&topics.stream)).await?;
+    for (Bounds { at, first, end }, stored_to) in bounds.into_iter().zip(stored) {
         let archived = |ends: &std::collections::BTreeMap<i32, i64>| ends.get(&at.partition).copied().unwrap_or(first);
         let archived_to = archived(&trades).min(archived(&raw));
         lags.push(Lag { at, first, end, stored_to, archived_to });

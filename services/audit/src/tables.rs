@@ -1,7 +1,9 @@
 //! What the tables hold.
 
 use domain::{Symbol, Timestamp, TradeRow};
-use ports::{PortError, TableQuery, persist};
+use ports::{PortError, TableQuery};
+
+use crate::insist;
 
 /// How many rows are read at once.
 const PAGE: usize = 5_000;
@@ -18,7 +20,7 @@ pub async fn for_each_trade(
 ) -> Result<(), PortError> {
     let mut after = None;
     loop {
-        let page = persist("read trades", || query.trades(symbol, hour, after, PAGE)).await?;
+        let page = insist("read trades", || query.trades(symbol, hour, after, PAGE)).await?;
         page.iter().for_each(&mut each);
         after = page.last().map(|row| (row.trade.trade_time, row.trade.id));
         if page.len() < PAGE {

@@ -11,6 +11,7 @@ mod up;
 mod wire;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use runtime::{shutdown, telemetry};
@@ -24,8 +25,10 @@ const USAGE: u8 = 64;
 /// The exit status of an audit that could not be done: unlike 1, it says nothing about the data.
 const NOT_AUDITED: u8 = 2;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+/// How long the end waits for blocking calls of clients that were given up.
+const LAST_CALLS: Duration = Duration::from_millis(500);
+
+fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(answer) => {
@@ -54,13 +57,20 @@ async fn main() -> ExitCode {
         Command::Audit(_) => ExitCode::from(NOT_AUDITED),
         _ => ExitCode::FAILURE,
     };
-    match run(cli.command, config).await {
-        Ok(status) => status,
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("fulltape: {error:#}");
-            failure
+            eprintln!("fulltape: {error}");
+            return ExitCode::FAILURE;
         }
-    }
+    };
+    let ended = runtime.block_on(run(cli.command, config));
+    // A blocking call that nobody waits for any more must not keep the process alive.
+    runtime.shutdown_timeout(LAST_CALLS);
+    ended.unwrap_or_else(|error| {
+        eprintln!("fulltape: {error:#}");
+        failure
+    })
 }
 
 async fn run(command: Command, config: Config) -> anyhow::Result<ExitCode> {

@@ -10,7 +10,7 @@ use archiver::ArchiverDeps;
 use binance::{LiveFeed, Pace, ReplayFeed, RestHistory};
 use ingest::{IngestPorts, LakeFeed, Summary};
 use local::LocalArchive;
-use ports::{Feed, History, PortError, persist};
+use ports::{Feed, History, persist_for};
 use processor::ProcessorPorts;
 use runtime::admin::{self, Readiness};
 use runtime::telemetry::Metrics;
@@ -60,7 +60,11 @@ pub async fn ingest(config: Config, once: bool, stop: CancellationToken) -> anyh
     let mut supervisor = Supervisor::new(stop);
     let admin = Admin::start(&config, &mut supervisor).await?;
     let wire = Wire::connect(&config)?;
-    let ports = ingest_ports(&config, &wire).await?;
+    let ports = tokio::select! {
+        biased;
+        () = stopped(&supervisor) => return Ok(ExitCode::SUCCESS),
+        ports = ingest_ports(&config, &wire) => ports?,
+    };
     admin.ready.set(true);
     let stop = supervisor.stop();
     let summary = run_ingest(&config, ports, stop.clone()).await?;
@@ -157,26 +161,15 @@ async fn lags(ports: &audit::AuditPorts, topics: &audit::Topics) -> anyhow::Resu
     Ok(audit::lag(ports.scan.as_ref(), ports.query.as_ref(), ports.archive.as_ref(), topics).await?)
 }
 
-/// Tries until it works, or fails as the last attempt did.
-async fn patiently<T, F: Future<Output = Result<T, PortError>>>(
-    seconds: u64,
-    what: &'static str,
-    operation: impl Fn() -> F,
-) -> anyhow::Result<T> {
-    match tokio::time::timeout(Duration::from_secs(seconds), persist(what, &operation)).await {
-        Ok(done) => Ok(done?),
-        Err(_) => operation().await.context(what),
-    }
-}
-
 /// Creates what the roles need in the outside world.
 ///
 /// # Errors
 /// If something cannot be created, or is there in another shape.
 pub async fn init(config: Config, options: cli::Init) -> anyhow::Result<ExitCode> {
+    let patience = Duration::from_secs(options.wait);
     if config.log.kind == LogKind::Kafka {
         let topics = config.log.specs();
-        patiently(options.wait, "create topics", || kafka::create_topics(&config.log.kafka, &topics)).await?;
+        persist_for(patience, "create topics", || kafka::create_topics(&config.log.kafka, &topics)).await?;
         tracing::info!(topics = topics.len(), "topics are there");
     }
     if config.tables.kind == TablesKind::Cassandra
@@ -184,12 +177,12 @@ pub async fn init(config: Config, options: cli::Init) -> anyhow::Result<ExitCode
     {
         let texts = schema_in(folder)?;
         let apply = || cassandra::apply_schema(&config.tables.cassandra, &texts);
-        patiently(options.wait, "create tables", apply).await?;
+        persist_for(patience, "create tables", apply).await?;
         tracing::info!(files = texts.len(), "tables are there");
     }
     if config.archive.kind == ArchiveKind::Hdfs {
         let archive = wire::hdfs_archive(&config)?;
-        patiently(options.wait, "look at the archive", || archive.list("")).await?;
+        persist_for(patience, "look at the archive", || archive.list("")).await?;
         tracing::info!(root = config.archive.hdfs.root, "archive answers");
     }
     Ok(ExitCode::SUCCESS)

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use audit::AuditPorts;
 use ingest::Summary;
+use ports::persist;
 use runtime::{CancellationToken, Supervisor};
 
 use crate::config::Config;
@@ -34,10 +35,14 @@ pub async fn run(mut config: Config, once: bool, stop: CancellationToken) -> any
         sim::start_beside(&mut config, &mut supervisor).await?;
     }
     let outside = AuditPorts { scan: wire.scan()?, query: wire.tables().await?.1, archive: wire.archive()? };
-    let ingest_ports = roles::ingest_ports(&config, &wire).await?;
+    let stop = supervisor.stop();
+    let ingest_ports = tokio::select! {
+        biased;
+        () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
+        ports = roles::ingest_ports(&config, &wire) => ports?,
+    };
     let processor_ports = roles::processor_ports(&config, &wire).await?;
     let archiver_deps = roles::archiver_deps(&config, &wire)?;
-    let stop = supervisor.stop();
     let processor = processor::run(processor_ports, config.log.topics(), config.processor.clone(), stop.clone());
     supervisor.spawn("processor", processor);
     let archiver = archiver::run(archiver_deps, config.log.archiver_topics(), config.archiver.clone(), stop.clone());
@@ -79,8 +84,9 @@ async fn drained(outside: &AuditPorts, config: &Config, stop: &CancellationToken
 }
 
 async fn gaps_are_stored(outside: &AuditPorts, config: &Config) -> anyhow::Result<bool> {
-    for bounds in outside.scan.bounds(&config.log.gaps).await? {
-        let checkpoint = outside.query.load_checkpoint(processor::ROLE, &bounds.at).await?;
+    for bounds in persist("gaps bounds", || outside.scan.bounds(&config.log.gaps)).await? {
+        let load = || outside.query.load_checkpoint(processor::ROLE, &bounds.at);
+        let checkpoint = persist("load checkpoint", load).await?;
         if checkpoint.map_or(0, |checkpoint| checkpoint.next.offset) < bounds.end {
             return Ok(false);
         }

@@ -1,7 +1,8 @@
-//! The only place that names adapters: which log, which tables, which archive.
+//! Which log, which tables, which archive: nothing above this file knows.
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use audit::AuditPorts;
@@ -10,9 +11,12 @@ use domain::Topic;
 use hdfs::HdfsArchive;
 use kafka::{KafkaReader, KafkaScan, KafkaWriter};
 use local::{DataFolder, LocalArchive, LocalLog, LocalTables};
-use ports::{Archive, Clock, LogReader, LogScan, LogWriter, SystemClock, TableQuery, Tables, persist};
+use ports::{Archive, Clock, LogReader, LogScan, LogWriter, SystemClock, TableQuery, Tables, persist_for};
 
 use crate::config::{ArchiveKind, Config, LogKind, TablesKind};
+
+/// How long an audit waits for tables that do not answer. A role waits for ever.
+const AUDIT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The outside world as configured. Local stores share one data folder, which this process holds.
 pub struct Wire {
@@ -88,7 +92,7 @@ impl Wire {
                 let tables = Arc::new(LocalTables::open(path_of(&self.folder))?);
                 Ok((tables.clone(), tables))
             }
-            TablesKind::Cassandra => cassandra_tables(&self.config).await,
+            TablesKind::Cassandra => cassandra_tables(&self.config, Duration::MAX).await,
         }
     }
 
@@ -119,7 +123,7 @@ pub async fn audit_ports(config: &Config) -> anyhow::Result<AuditPorts> {
     };
     let query: Arc<dyn TableQuery> = match config.tables.kind {
         TablesKind::Local => Arc::new(LocalTables::open_read_only(path_of(&folder))?),
-        TablesKind::Cassandra => cassandra_tables(config).await?.1,
+        TablesKind::Cassandra => cassandra_tables(config, AUDIT_PATIENCE).await?.1,
     };
     let archive: Arc<dyn Archive> = match (&folder, config.archive.kind) {
         (Some(folder), ArchiveKind::Local) => Arc::new(LocalArchive::open(folder.archive())),
@@ -141,9 +145,9 @@ pub fn clock() -> Arc<dyn Clock> {
     Arc::new(SystemClock)
 }
 
-async fn cassandra_tables(config: &Config) -> anyhow::Result<BothTables> {
+async fn cassandra_tables(config: &Config, patience: Duration) -> anyhow::Result<BothTables> {
     let connect = || CassandraTables::connect(config.tables.cassandra.clone());
-    let tables = Arc::new(persist("connect to the tables", connect).await.context("tables")?);
+    let tables = Arc::new(persist_for(patience, "connect to the tables", connect).await.context("tables")?);
     Ok((tables.clone(), tables))
 }
 

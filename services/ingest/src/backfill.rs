@@ -128,6 +128,13 @@ impl Backfill {
         job.last_progress.elapsed() < self.patience
     }
 
+    /// There was no answer, which says nothing about what the history has: patience begins anew.
+    pub fn unanswered(&mut self, symbol: &Symbol) {
+        if let Some(job) = self.jobs.get_mut(symbol) {
+            job.last_progress = Instant::now();
+        }
+    }
+
     /// The exchange asks for a pause.
     pub fn pause(&mut self, wait: Duration) {
         self.paused_until = self.paused_until.max(Instant::now() + wait);

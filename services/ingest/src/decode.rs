@@ -2,8 +2,11 @@
 
 use bytes::Bytes;
 use domain::frame::Frame;
-use domain::{Origin, Symbol, Timestamp, Trade};
+use domain::{Origin, Symbol, Timestamp, Trade, record};
 use ports::FeedEvent;
+
+/// A trade made this much later than it was received, in µs, was not made then: clocks differ by less.
+const A_DAY: i64 = 24 * 60 * 60 * 1_000_000;
 
 /// A trade on its way to the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +53,18 @@ pub struct DeadInput {
     pub reason: String,
 }
 
+impl DeadInput {
+    /// Input that cannot be used, and why. Some errors quote the input, so their text is bounded.
+    pub fn new(bytes: Bytes, received_at: Timestamp, source: Bytes, reason: String) -> Self {
+        Self { bytes, received_at, source, reason: record::bounded_reason(reason) }
+    }
+
+    /// What it weighs in a buffer that is bounded in bytes.
+    pub fn weight(&self) -> usize {
+        std::mem::size_of::<Self>() + self.bytes.len() + self.source.len() + self.reason.len()
+    }
+}
+
 /// What a feed's event is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decoded {
@@ -67,6 +82,10 @@ pub enum Decoded {
 pub fn decode(event: FeedEvent) -> Decoded {
     match event {
         FeedEvent::Frame { bytes, received_at, origin, source, place } => match Frame::decode(&bytes) {
+            Ok(Frame::Trade(_, trade)) if trade.trade_time.micros_since(received_at) > A_DAY => {
+                let reason = format!("field T: expected a time before tomorrow's, got {}", trade.trade_time);
+                Decoded::Dead(DeadInput::new(bytes, received_at, source, reason))
+            }
             Ok(Frame::Trade(event, trade)) => Decoded::Trade(Arrival::new(event, &trade, origin, received_at, source)),
             Ok(Frame::Refusal { code, message }) => {
                 tracing::warn!(code, message, "the exchange refused a request");
@@ -78,11 +97,11 @@ pub fn decode(event: FeedEvent) -> Decoded {
                     Some(place) => format!("{}:{place}: {error}", String::from_utf8_lossy(&source)),
                     None => error.to_string(),
                 };
-                Decoded::Dead(DeadInput { bytes, received_at, source, reason })
+                Decoded::Dead(DeadInput::new(bytes, received_at, source, reason))
             }
         },
         FeedEvent::Damaged { bytes, received_at, source, reason } => {
-            Decoded::Dead(DeadInput { bytes, received_at, source, reason })
+            Decoded::Dead(DeadInput::new(bytes, received_at, source, reason))
         }
         FeedEvent::End => Decoded::End,
     }

@@ -115,7 +115,12 @@ impl Ingest {
             if self.is_done() {
                 return Ok(self.summary());
             }
-            match self.next(stop).await? {
+            let event = match self.next(stop).await {
+                Ok(event) => event,
+                // What is in hand is handed over first.
+                Err(error) => return self.drained().await.and(Err(error.into())),
+            };
+            match event {
                 Event::Stop => return self.drained().await,
                 Event::Published(batch) => self.published(&batch),
                 Event::Page(Some(page)) => self.page(page),
@@ -197,11 +202,13 @@ impl Ingest {
             Err(HistoryError::Unfillable(reason)) => self.give_up(&symbol, EVERY_ID, &reason),
             Err(HistoryError::Limited { wait, reason }) => {
                 tracing::warn!(wait_ms = wait.as_millis(), reason, "backfill paused by the exchange");
+                backfill.unanswered(&symbol);
                 backfill.pause(wait);
             }
             Err(HistoryError::Unavailable(reason)) => {
                 tracing::warn!(%symbol, reason, "history is not available, asking again later");
                 backfill.wait(&symbol);
+                backfill.unanswered(&symbol);
             }
         }
     }
@@ -244,7 +251,7 @@ impl Ingest {
             }
             Err(error) => {
                 let (bytes, source) = (event.clone(), Bytes::from_static(b"history"));
-                self.bury(DeadInput { bytes, received_at: now, source, reason: error.to_string() });
+                self.bury(DeadInput::new(bytes, now, source, error.to_string()));
                 None
             }
         }

@@ -76,7 +76,7 @@ impl Batch {
 
     /// Adds unusable input.
     pub fn bury(&mut self, dead: DeadInput) {
-        self.bytes += dead.bytes.len();
+        self.bytes += dead.weight();
         self.dead.push(dead);
     }
 }

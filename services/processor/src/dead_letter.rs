@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use domain::record::{DEAD_OFFSET, DEAD_PARTITION, DEAD_TOPIC, REASON};
+use domain::record::{DEAD_OFFSET, DEAD_PARTITION, DEAD_TOPIC, DEAD_VALUE_BYTES, REASON, bounded_reason};
 use domain::{Headers, Outgoing, Position, Record, Topic, TopicPartition};
 use ports::{Bounds, LogScan, LogWriter, PortError, persist};
 
@@ -48,15 +48,16 @@ impl DeadLetters {
             return;
         }
         let mut headers = Headers::new()
-            .with(REASON, reason)
+            .with(REASON, bounded_reason(reason))
             .with(DEAD_TOPIC, record.at.topic.as_str().to_owned())
             .with(DEAD_PARTITION, record.at.partition.to_string())
             .with(DEAD_OFFSET, record.offset.to_string());
         for (name, value) in record.headers.iter() {
             headers = headers.with(name, value.clone());
         }
-        let letter =
-            Outgoing { to: self.output.at.clone(), key: record.key.clone(), value: record.value.clone(), headers };
+        // The whole record still stands where the headers say.
+        let value = record.value.as_ref().map(|value| value.slice(..value.len().min(DEAD_VALUE_BYTES)));
+        let letter = Outgoing { to: self.output.at.clone(), key: record.key.clone(), value, headers };
         self.pending.push((record.offset, letter));
     }
 

@@ -23,8 +23,11 @@ pub use live::LiveFeed;
 pub use replay::{Pace, PaceError, ReplayFeed};
 pub use rest::RestHistory;
 
+/// The longest that the exchange bans anybody: three days. A `Retry-After` beyond that is damage.
+const LONGEST_BAN: std::time::Duration = std::time::Duration::from_secs(3 * 24 * 60 * 60);
+
 /// The longest frame or line that is taken as input.
-const MAX_FRAME_BYTES: usize = 1024 * 1024;
+const MAX_FRAME_BYTES: usize = 512 * 1024;
 
 /// How much of an input that cannot be used is kept as evidence.
 const EVIDENCE_BYTES: usize = 64 * 1024;

@@ -4,7 +4,7 @@ use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::{Field, Schema};
 use bytes::Bytes;
 use domain::{Record, Topic};
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
 use crate::error::ColumnsError;
 use crate::footer::Footer;
@@ -79,7 +79,10 @@ pub fn raw_of_batch(topic: &Topic, batch: &RecordBatch) -> Result<Vec<Record>, C
 
 fn open(file: Bytes, expected: &Schema) -> Result<(Footer, ParquetRecordBatchReader), ColumnsError> {
     let damaged = |error| ColumnsError::damaged(&error);
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(damaged)?;
+    // Arrow's own copy of the schema in the footer says nothing that Parquet's does not, and where it is
+    // damaged its reader panics.
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options).map_err(damaged)?;
     expected.fields().iter().try_for_each(|field| check(field, builder.schema().field_with_name(field.name()).ok()))?;
     let footer = Footer::of(builder.metadata())?;
     let batches = builder.with_batch_size(BATCH_ROWS).build().map_err(damaged)?;

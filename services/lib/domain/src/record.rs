@@ -10,6 +10,21 @@ use smol_str::SmolStr;
 use crate::time::Timestamp;
 use crate::topics::Topic;
 
+/// The longest reason that a dead letter gives, in bytes.
+const REASON_BYTES: usize = 1_024;
+
+/// The longest value that a dead letter keeps, in bytes: with its headers it must fit the log again.
+pub const DEAD_VALUE_BYTES: usize = 512 * 1_024;
+
+/// A reason of bounded length.
+pub fn bounded_reason(mut reason: String) -> String {
+    if reason.len() > REASON_BYTES {
+        reason.truncate(reason.floor_char_boundary(REASON_BYTES));
+        reason.push('…');
+    }
+    reason
+}
+
 /// One partition of one topic.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TopicPartition {

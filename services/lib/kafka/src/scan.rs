@@ -139,7 +139,11 @@ impl Cursor {
         } else if from.offset >= self.known_end {
             self.learn_end(config, from)?;
         }
-        let end = end.min(self.known_end);
+        if self.known_end < end {
+            // The end moved back, as it does for a moment when a partition changes its leader.
+            let reason = format!("{} ends at {}, expected {end} at least", from.at, self.known_end);
+            return Err(PortError::unavailable(SYSTEM, reason));
+        }
         let records = self.read_below(config, from, end)?;
         if self.next.as_ref().is_some_and(|next| next.offset >= end) {
             self.rest();

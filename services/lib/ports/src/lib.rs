@@ -26,5 +26,5 @@ pub use clock::{Clock, SystemClock};
 pub use error::PortError;
 pub use feed::{Feed, FeedEvent, History, HistoryError};
 pub use log::{Assignment, Bounds, LogEvent, LogReader, LogScan, LogWriter, Revocation, Start};
-pub use retry::persist;
+pub use retry::{persist, persist_for};
 pub use tables::{Checkpoint, CompletenessView, TableQuery, Tables};

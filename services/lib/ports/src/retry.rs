@@ -26,3 +26,22 @@ where
         .notify(|error, wait| tracing::warn!(what, %error, wait_ms = wait.as_millis(), "trying again"))
         .await
 }
+
+/// Repeats an idempotent call like [`persist`], but not for ever.
+///
+/// # Errors
+/// The first error that asking again would not mend, or the one that `patience` ended with.
+pub async fn persist_for<T, Call, Answer>(
+    patience: Duration,
+    what: &'static str,
+    mut call: Call,
+) -> Result<T, PortError>
+where
+    Call: FnMut() -> Answer,
+    Answer: Future<Output = Result<T, PortError>>,
+{
+    match tokio::time::timeout(patience, persist(what, &mut call)).await {
+        Ok(answer) => answer,
+        Err(_) => call().await,
+    }
+}

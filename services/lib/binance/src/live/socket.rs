@@ -85,6 +85,6 @@ fn refused(response: &Response<Option<Vec<u8>>>) -> End {
     let seconds = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
     End::Unreachable {
         reason: format!("handshake refused with status {}", response.status()),
-        wait: seconds.map(Duration::from_secs),
+        wait: seconds.map(|seconds| Duration::from_secs(seconds).min(crate::LONGEST_BAN)),
     }
 }

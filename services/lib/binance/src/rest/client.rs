@@ -147,7 +147,7 @@ impl Client {
             _ if status.is_client_error() && code != 0 => return RestError::Refused { code, message },
             _ => return RestError::Unavailable(format!("status {status}, code {code} {message}")),
         };
-        let wait = retry_after.unwrap_or(default_wait);
+        let wait = retry_after.unwrap_or(default_wait).min(crate::LONGEST_BAN);
         let reason = format!("status {status}, code {code} {message}");
         warn!(wait_ms = wait.as_millis(), reason, "the exchange asks us to wait");
         self.weight.block(wait, reason.clone());

@@ -5,9 +5,11 @@
 //! bursts), and what falls into each follows by cumulative rounding. The same holds for aggregates
 //! (what one taker order took at one price), which is why their ids need no counting either.
 //!
-//!     period 0             period 1             period 2
-//!     |1 … N              |N+1 … 2N            |2N+1 … 3N           trade ids
-//!     |1 … A              |A+1 … 2A            |2A+1 … 3A           aggregate ids
+//! ```text
+//! period 0             period 1             period 2
+//! |1 … N              |N+1 … 2N            |2N+1 … 3N           trade ids
+//! |1 … A              |A+1 … 2A            |2A+1 … 3A           aggregate ids
+//! ```
 
 use super::noise::{Dice, hash, wave};
 
