@@ -281,7 +281,7 @@ async fn lines_that_cannot_be_used_are_told_with_their_number() {
     assert!(damages[0].1.starts_with("mixed: line 3: expected a receive time"), "{}", damages[0].1);
     assert_eq!(damages[0].0, "not a line");
     assert!(damages[1].1.starts_with("mixed: line 5: expected UTF-8"), "{}", damages[1].1);
-    assert_eq!(damages[2].1, "mixed: line 6: expected a line of at most 1048576 bytes, got 3145728");
+    assert_eq!(damages[2].1, "mixed: line 6: expected a line of at most 524288 bytes, got 3145728");
     assert_eq!(damages[2].0.len(), 64 * 1024);
     let FeedEvent::Damaged { received_at, .. } = &events[2] else { panic!() };
     assert_eq!(received_at.micros(), 1_723_161_253_938_085, "the time of the line before");

@@ -81,6 +81,8 @@ fn damaged_frames_become_dead_letters_and_others_are_ignored() {
         "1723161255000000000 [1,2,3]".to_owned(),
         trade(r#""t":999"#, r#""t":"999""#),
         trade(r#""t":999"#, r#""t":-1"#),
+        trade(r#""t":999"#, &format!(r#""t":"{}""#, "7".repeat(400_000))),
+        trade(r#""T":1723161255342"#, r#""T":1893456000000"#),
         trade(r#""p":"61837.63000000""#, r#""p":"-5.0""#),
         trade(r#""p":"61837.63000000""#, r#""p":61837.63"#),
         trade(r#""p":"61837.63000000""#, r#""p":"1e400""#),
@@ -118,7 +120,7 @@ fn damaged_frames_become_dead_letters_and_others_are_ignored() {
     let trial = Trial::new("recording", &content);
     let (stored, letters, reasons) = trial.outcome("recording");
     assert_eq!((stored, letters), (1_000, dead.len() + 1), "{reasons}");
-    for expected in ["recording:2: ", "recording: line 26: ", "61837.63", "not json at all", "10485"] {
+    for expected in ["recording:2: ", "recording: line 30: ", "61837.63", "not json at all", "10485"] {
         assert!(reasons.contains(expected), "{expected} is not in {reasons}");
     }
 }
