@@ -73,16 +73,16 @@ impl Completeness {
 
     /// The rows that have changed since the last call, and those of the hours behind them, whose
     /// expectation depends on them.
-    pub fn changed_rows(&mut self, version: i64) -> Vec<CompletenessRow> {
-        let mut affected = std::mem::take(&mut self.changed);
+    pub fn changed_rows(&self, version: i64) -> Vec<CompletenessRow> {
+        let mut affected = self.changed.clone();
         let followers: Vec<_> = affected.iter().filter_map(|(symbol, hour)| self.hour_after(symbol, *hour)).collect();
         affected.extend(followers);
         affected.iter().filter_map(|(symbol, hour)| self.symbols.get(symbol)?.row(symbol, *hour, version)).collect()
     }
 
-    /// Forgets all but the newest hours of each symbol. Only after their rows are written.
-    pub fn forget_old(&mut self) {
-        assert!(self.changed.is_empty(), "changed hours are written before they are forgotten");
+    /// The rows of changed hours are written: all but the newest hours of each symbol are forgotten.
+    pub fn written(&mut self) {
+        self.changed.clear();
         for symbol in self.symbols.values_mut() {
             while symbol.hours.len() > HOURS_KEPT {
                 symbol.hours.pop_first();

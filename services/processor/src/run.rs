@@ -245,15 +245,17 @@ impl Processor {
             if !rows.is_empty() {
                 persist("store completeness", || self.tables.write_completeness(&rows)).await?;
             }
-            let duplicates: Vec<_> = std::mem::take(&mut partition.duplicates).into_values().collect();
+            let duplicates: Vec<_> = partition.duplicates.values().cloned().collect();
             if !duplicates.is_empty() {
                 persist("store duplicates", || self.tables.write_duplicates(&duplicates)).await?;
             }
-            partition.completeness.forget_old();
+            partition.completeness.written();
             let next = Position { at: at.clone(), offset: partition.next };
             let output = partition.dead_letters.output().clone();
             let checkpoint = checkpoint::encoded(next.clone(), &partition.completeness, vec![output]);
             persist("save checkpoint", || self.tables.save_checkpoint(&checkpoint)).await?;
+            // Only now: a checkpoint may be cut short anywhere before.
+            partition.duplicates.clear();
             partition.changed = false;
             saved.push(next);
         }

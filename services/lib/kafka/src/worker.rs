@@ -395,7 +395,10 @@ impl Worker {
                 Ok((first, _)) if wanted < first => PortError::Truncated { at: at.clone(), wanted, first },
                 Ok((_, end)) if wanted > end => behind_the_end(at, wanted, end),
                 Ok(_) => continue,
-                Err(error) => error,
+                Err(error) => {
+                    warn!(%error, "a position is out of range, and the broker does not say of which");
+                    continue;
+                }
             };
             found = true;
             self.inbox.put(Err(failure));
