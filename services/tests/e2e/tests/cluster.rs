@@ -112,8 +112,9 @@ fn servers_that_are_down() {
     let roles = ["processor", "archiver"].map(start);
     let source = format!("replay:{}", recordings.join("derived/trxusdt_20250304_us.frames.gz").display());
     let _ = fulltape(&["ingest", "--once", "--config", &config, "--source", &source]).expect(0);
-    let waited = fulltape(&["audit", "--config", &config, "--wait", "5"]).expect(2);
-    assert!(waited.err().contains("records are still not stored and archived"), "{}", waited.err());
+    // Checkpoints are read as they are written, from both nodes: no verdict is better than a wrong one.
+    let undecided = fulltape(&["audit", "--config", &config]).expect(2);
+    assert!(undecided.err().contains("cassandra is not available"), "{}", undecided.err());
     for role in roles {
         assert_eq!(role.signal("TERM", PROMPTLY).and_then(|status| status.code()), Some(0));
     }
