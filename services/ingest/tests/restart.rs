@@ -1,0 +1,134 @@
+//! What a start makes of the log: every id known, whatever the order in which it came.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use domain::ledger::{GapState, LedgerEvent};
+use domain::{Origin, Timestamp, Topics, Trade, topics};
+use ingest::{IngestConfig, IngestPorts, Summary};
+use ports::memory::{Chaos, MemoryLog};
+use ports::{Feed, FeedEvent, PortError, SystemClock};
+use tokio_util::sync::CancellationToken;
+
+/// Trades of some symbols and ids, then the end.
+struct Recording(std::vec::IntoIter<(&'static str, u64)>);
+
+#[async_trait]
+impl Feed for Recording {
+    async fn next(&mut self) -> Result<FeedEvent, PortError> {
+        let Some((symbol, id)) = self.0.next() else { return Ok(FeedEvent::End) };
+        Ok(FeedEvent::Frame {
+            bytes: Bytes::from(event(symbol, id)),
+            received_at: Timestamp::from_millis(1_723_161_255_400),
+            origin: Origin::Replay,
+            source: Bytes::from_static(b"recording"),
+            place: Some(id),
+        })
+    }
+}
+
+fn event(symbol: &str, id: u64) -> String {
+    format!(
+        r#"{{"e":"trade","E":1723161255343,"s":"{symbol}","t":{id},"p":"61837.63000000","q":"0.02000000","T":1723161255342,"m":true,"M":true}}"#
+    )
+}
+
+/// A log with one partition, so that all symbols are neighbours.
+fn log() -> MemoryLog {
+    let log = MemoryLog::new(&Chaos::none(), Arc::new(SystemClock));
+    for topic in [topics::TRADES, topics::GAPS, topics::DEAD_LETTER] {
+        log.create_topic(topic, 1);
+    }
+    log
+}
+
+/// Runs ingest from start to end over some trades: each run begins with nothing but the log.
+async fn run(log: &MemoryLog, trades: Vec<(&'static str, u64)>) -> Summary {
+    let ports = IngestPorts {
+        feed: Box::new(Recording(trades.into_iter())),
+        history: None,
+        writer: Arc::new(log.clone()),
+        scan: Arc::new(log.clone()),
+        clock: Arc::new(SystemClock),
+    };
+    let config = IngestConfig { mark_records: 10, ..IngestConfig::default() };
+    ingest::run(ports, Topics::default(), config, CancellationToken::new()).await.unwrap()
+}
+
+fn ids(symbol: &'static str, ids: impl IntoIterator<Item = u64>) -> Vec<(&'static str, u64)> {
+    ids.into_iter().map(|id| (symbol, id)).collect()
+}
+
+fn logged(log: &MemoryLog) -> Vec<(String, u64)> {
+    let trades =
+        log.records(topics::TRADES).into_iter().map(|record| Trade::from_event(&record.value.unwrap()).unwrap());
+    trades.map(|trade| (trade.symbol.to_string(), trade.id)).collect()
+}
+
+fn events(log: &MemoryLog) -> Vec<LedgerEvent> {
+    let records = log.records(topics::GAPS).into_iter();
+    records.map(|record| LedgerEvent::from_json(&record.value.unwrap()).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_quiet_symbol_is_not_forgotten_behind_a_busy_one() {
+    let log = log();
+    run(&log, ids("TRXUSDT", 1..=3)).await;
+    for start in 0..20 {
+        run(&log, ids("BTCUSDT", start * 50..start * 50 + 50)).await;
+    }
+    let marks = events(&log).into_iter().filter(|event| matches!(event, LedgerEvent::Mark { .. })).count();
+    assert!(marks >= 20, "{marks} marks");
+    // 4 was issued while nobody looked.
+    let summary = run(&log, ids("TRXUSDT", [2, 3, 5])).await;
+    assert_eq!(summary, Summary { published: 1, duplicates: 2, missing: 1, dead: 0 });
+}
+
+#[tokio::test]
+async fn an_older_recording_is_new() {
+    let log = log();
+    run(&log, ids("BTCUSDT", 1_000..1_100)).await;
+    let older = run(&log, ids("BTCUSDT", 900..1_000)).await;
+    assert_eq!(older, Summary { published: 100, duplicates: 0, missing: 0, dead: 0 });
+    let newer = run(&log, ids("BTCUSDT", 1_050..1_200)).await;
+    assert_eq!(newer, Summary { published: 100, duplicates: 50, missing: 0, dead: 0 });
+    let mut all = logged(&log);
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), log.records(topics::TRADES).len());
+    assert_eq!(all.len(), 300);
+}
+
+#[tokio::test]
+async fn a_given_up_gap_stays_known_and_can_still_be_filled() {
+    let log = log();
+    let summary = run(&log, ids("BTCUSDT", (1..=20).chain(24..=60))).await;
+    assert_eq!(summary.missing, 3);
+    let nothing_new = run(&log, ids("BTCUSDT", 50..=60)).await;
+    assert_eq!((nothing_new.published, nothing_new.missing), (0, 3));
+    let filled = run(&log, ids("BTCUSDT", [22, 23, 21])).await;
+    assert_eq!((filled.published, filled.missing), (3, 0));
+    let again = run(&log, ids("BTCUSDT", 1..=60)).await;
+    assert_eq!((again.published, again.duplicates, again.missing), (0, 60, 0));
+    let closed =
+        events(&log).into_iter().filter(|event| matches!(event, LedgerEvent::Gap { state: GapState::Filled, .. }));
+    assert!(closed.count() >= 3);
+}
+
+#[tokio::test]
+async fn a_mark_of_records_that_the_log_has_lost_is_not_believed() {
+    let log = log();
+    run(&log, ids("BTCUSDT", 1..=50)).await;
+    let lost = LedgerEvent::Mark {
+        partition: 0,
+        stream_offset: 1_000,
+        symbols: [("BTCUSDT".parse().unwrap(), domain::IdRange { from: 1, to: 900 })].into(),
+    };
+    let to = domain::TopicPartition::new(topics::GAPS, 0);
+    let record =
+        domain::Outgoing { to, key: None, value: Some(lost.to_json().into()), headers: domain::Headers::new() };
+    ports::LogWriter::append(&log, vec![record]).await.unwrap();
+    let summary = run(&log, ids("BTCUSDT", 51..=60)).await;
+    assert_eq!(summary, Summary { published: 10, duplicates: 0, missing: 0, dead: 0 });
+}
