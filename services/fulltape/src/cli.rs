@@ -1,11 +1,13 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use runtime::{ConfigErrors, configuration};
 
-use crate::config::Config;
+use crate::config::{self, Config};
+use crate::sim;
+use crate::sources::Source;
 
 /// The full tape of the crypto market: every trade, stored exactly once, archived for good, and
 /// proved complete.
@@ -26,7 +28,7 @@ pub struct Cli {
 /// The roles and tools.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Everything in one process, without any server: data in ./data.
+    /// Everything in one process, without any server.
     Up(Up),
     /// Feed to log: decode, sequence, publish, backfill.
     Ingest(Ingest),
@@ -65,7 +67,7 @@ pub struct SourceArgs {
 pub struct Up {
     #[command(flatten)]
     source: SourceArgs,
-    /// The folder for everything that is stored.
+    /// The folder for everything that is stored; ./data, and ./data/sim for simulated trades.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// End when a replay is read, stored and archived, and print a summary.
@@ -89,7 +91,7 @@ pub struct Audit {
     /// Print the report as JSON.
     #[arg(long)]
     pub json: bool,
-    /// The folder of an embedded installation.
+    /// The folder of an embedded installation: ./data, or ./data/sim if there is no other.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Wait up to this many seconds until all that the log has is stored and archived.
@@ -118,10 +120,18 @@ impl Cli {
         match &self.command {
             Command::Up(up) => {
                 up.source.apply(&mut config);
+                if Source::parse(&config.source) == Ok(Source::Sim) && config.data == Path::new(config::DATA) {
+                    config.data = sim::default_folder();
+                }
                 apply_data(up.data.as_ref(), &mut config);
             }
             Command::Ingest(ingest) => ingest.source.apply(&mut config),
-            Command::Audit(audit) => apply_data(audit.data.as_ref(), &mut config),
+            Command::Audit(audit) => {
+                if config.data == Path::new(config::DATA) && !config.data.join("VERSION").exists() {
+                    config.data = sim::default_folder();
+                }
+                apply_data(audit.data.as_ref(), &mut config);
+            }
             _ => {}
         }
         config.check()?;

@@ -18,11 +18,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::sources::Source;
 
+/// The default data folder.
+pub const DATA: &str = "data";
+
 /// All settings.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The folder of the local log, tables and archive.
+    /// The folder of the local log, tables and archive. If it is not set, simulated trades have a
+    /// folder of their own in it, `sim`.
     pub data: PathBuf,
     /// Where trades come from.
     pub source: SourceConfig,
@@ -51,7 +55,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            data: PathBuf::from("data"),
+            data: PathBuf::from(DATA),
             source: SourceConfig::default(),
             log: LogConfig::default(),
             tables: TablesConfig::default(),

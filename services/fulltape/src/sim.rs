@@ -1,13 +1,13 @@
 //! The simulated exchange: as a role of its own, or beside the others in one process.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use exchange_sim::{Exchange, SimConfig};
 use runtime::{CancellationToken, Supervisor};
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::wire::clock;
 
 /// The file in the data folder that says when the simulated market began: it goes on trading while
@@ -28,6 +28,26 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Exit
     };
     exchange_sim::serve(sim, stop, started).await?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The data folder if nobody named one: the simulator has its own, since its ids are not the exchange's.
+pub fn default_folder() -> PathBuf {
+    Path::new(config::DATA).join("sim")
+}
+
+/// Refuses to mix simulated trades with others: between their ids would be gaps that nobody can fill.
+///
+/// # Errors
+/// Names the folder, and what to do.
+pub fn refuse_to_mix(config: &Config, is_sim: bool, had_trades: bool) -> anyhow::Result<()> {
+    let (data, simulated) = (config.data.display(), config.data.join(EPOCH_FILE).exists());
+    anyhow::ensure!(is_sim || !simulated, "{data} holds simulated trades: use another folder (--data) for others");
+    let others = had_trades && !simulated && config.sim.epoch_ms.is_none();
+    anyhow::ensure!(
+        !is_sim || !others,
+        "{data} holds trades of an exchange: use another folder (--data) for simulated ones"
+    );
+    Ok(())
 }
 
 /// Starts an exchange in this process, and points the settings of the source at it.

@@ -30,8 +30,11 @@ pub async fn run(mut config: Config, once: bool, stop: CancellationToken) -> any
     }
     let mut supervisor = Supervisor::new(stop);
     let admin = Admin::start(&config, &mut supervisor).await?;
+    let is_sim = Source::parse(&config.source) == Ok(Source::Sim);
+    let had_trades = config.data.join("log.sqlite").exists();
     let wire = Wire::connect(&config)?;
-    if Source::parse(&config.source) == Ok(Source::Sim) {
+    sim::refuse_to_mix(&config, is_sim, had_trades)?;
+    if is_sim {
         sim::start_beside(&mut config, &mut supervisor).await?;
     }
     let outside = AuditPorts { scan: wire.scan()?, query: wire.tables().await?.1, archive: wire.archive()? };

@@ -128,11 +128,15 @@ fn version(folder: &Path) -> Result<Option<u32>, FolderError> {
     }
 }
 
-/// Whether there is nothing in a folder but what an earlier start may have left half done.
+/// What may stand in a data folder beside its own files: the simulator's tape, a lost+found.
+const NEIGHBOURS: [&str; 3] = ["sim", "cluster", "lost+found"];
+
+/// Whether there is nothing in a folder but neighbours and what an earlier start left half done.
 fn is_empty(folder: &Path) -> io::Result<bool> {
     for entry in fs::read_dir(folder)? {
         let name = entry?.file_name();
-        if name != LOCK && name != "VERSION.new" && name != "lost+found" {
+        let is_neighbour = NEIGHBOURS.iter().any(|neighbour| name == *neighbour);
+        if name != LOCK && name != "VERSION.new" && !is_neighbour {
             return Ok(false);
         }
     }

@@ -271,6 +271,9 @@ fn data_folders_that_cannot_be_used() {
     assert!(second.err().contains("in use by another process"), "{}", second.err());
     assert!(first.signal("TERM", Duration::from_secs(10)).is_some_and(|status| status.success()));
 
+    let mixed = trial.replay("recording").expect(1);
+    assert!(mixed.err().contains("holds simulated trades"), "{}", mixed.err());
+
     std::fs::write(Path::new(&data).join("VERSION"), "99\n").unwrap();
     let newer = trial.replay("recording").expect(1);
     assert!(newer.err().contains("format 99"), "{}", newer.err());

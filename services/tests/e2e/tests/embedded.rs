@@ -115,3 +115,29 @@ fn figures_in_metrics_agree_with_the_audit() {
     let (status, report) = audit(&["--data", data.to_str().unwrap()]);
     assert_eq!((status, total(&report, "archive")), (0, published as u64), "{report:#}");
 }
+
+/// Without `--data`, in a fresh checkout, in any order: a recording, the simulator, the audit of each.
+#[test]
+fn the_default_folders_do_not_mix() {
+    let folder = tempfile::tempdir().unwrap();
+    let here =
+        |arguments: &[&str]| Command::new(e2e::binary()).args(arguments).current_dir(folder.path()).output().unwrap();
+    std::fs::create_dir_all(folder.path().join("data/cluster")).unwrap();
+    let simulated = Command::new("timeout")
+        .args(["--preserve-status", "--signal=INT", "3"])
+        .arg(e2e::binary())
+        .arg("up")
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert_eq!(simulated.status.code(), Some(0), "{}", String::from_utf8_lossy(&simulated.stderr));
+    let audited = here(&["audit"]);
+    assert!(audited.status.success() && String::from_utf8_lossy(&audited.stdout).contains("complete"));
+    let row = "7,61837.63000000,0.02000000,1236.75260000,1723161255342,True,True\n";
+    std::fs::write(folder.path().join("BTCUSDT-trades-2024-08-08.csv"), row).unwrap();
+    let replayed = here(&["up", "--once", "--source", "replay:BTCUSDT-trades-2024-08-08.csv"]);
+    let out = String::from_utf8_lossy(&replayed.stdout).into_owned();
+    assert!(out.starts_with("1 trades, 0 missing"), "{out}{}", String::from_utf8_lossy(&replayed.stderr));
+    let audited = here(&["audit"]);
+    assert!(String::from_utf8_lossy(&audited.stdout).contains("complete: 1 trades"));
+}
