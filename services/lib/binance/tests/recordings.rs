@@ -1,7 +1,6 @@
 //! Replay of the real recordings, where they are.
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use binance::{Pace, ReplayFeed};
 use domain::frame::Frame;
@@ -16,7 +15,7 @@ fn recordings(names: &[&str]) -> Option<Vec<PathBuf>> {
     if files.iter().all(|file| file.is_file()) {
         return Some(files);
     }
-    println!("SKIPPED: the recordings are absent in {} (set FULLTAPE_TEST_DATA)", folder.display());
+    println!("skipped: the recordings are absent in {} (set FULLTAPE_TEST_DATA)", folder.display());
     None
 }
 
@@ -89,35 +88,4 @@ async fn the_two_defects_are_left_for_the_ledger() {
     let tape = play(files).await;
     assert_eq!((tape.frames, tape.damaged), (10_000, 0));
     assert_eq!(tape.trades[1].id, tape.trades[2].id);
-}
-
-/// Not a test of anything but speed: `cargo test --release -p binance --test recordings -- --ignored --nocapture`.
-#[tokio::test]
-#[ignore = "measures"]
-async fn speed() {
-    let Some(files) = recordings(&["binance_spot_ws_btcusdt/btcusdt_20240809.gz"]) else { return };
-    let folder = tempfile::TempDir::new().unwrap();
-    let mut text = Vec::new();
-    std::io::Read::read_to_end(
-        &mut flate2::read::MultiGzDecoder::new(std::fs::File::open(&files[0]).unwrap()),
-        &mut text,
-    )
-    .unwrap();
-    let rows: String = (0..1_000_000_u64)
-        .map(|n| format!("{n},61837.63000000,0.02000000,1236.7526,{},True,True\n", 1_723_161_255_342 + n))
-        .collect();
-    let plain = folder.path().join("plain");
-    std::fs::write(&plain, text.repeat(20)).unwrap();
-    let csv = folder.path().join("BTCUSDT-trades-1.csv");
-    std::fs::write(&csv, rows).unwrap();
-    for path in [plain, csv, files[0].clone()] {
-        let start = Instant::now();
-        let mut feed = ReplayFeed::open([&path], Pace::Max).unwrap();
-        let mut frames = 0_u32;
-        while feed.next().await.unwrap() != FeedEvent::End {
-            frames += 1;
-        }
-        let rate = f64::from(frames) / start.elapsed().as_secs_f64();
-        println!("{}: {frames} lines, {rate:.0} lines/s", path.display());
-    }
 }
