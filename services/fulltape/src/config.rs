@@ -63,12 +63,17 @@ impl Default for Config {
             ingest: IngestConfig::default(),
             processor: ProcessorConfig::default(),
             archiver: ArchiverConfig::default(),
-            binance: BinanceConfig::default(),
+            binance: BinanceConfig { symbols: collected(), ..BinanceConfig::default() },
             sim: SimConfig::default(),
             admin: AdminConfig::default(),
             telemetry: TelemetryConfig::default(),
         }
     }
+}
+
+/// What is collected from the exchange if nobody says otherwise.
+fn collected() -> Vec<Symbol> {
+    ["BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT", "TRXUSDT"].map(|name| name.parse().expect("a symbol")).to_vec()
 }
 
 /// Where trades come from.

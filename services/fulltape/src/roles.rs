@@ -1,5 +1,6 @@
 //! The roles: each connects what it needs and runs its service.
 
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -128,11 +129,13 @@ pub async fn audit(config: Config, options: cli::Audit, stop: CancellationToken)
         () = stop.cancelled() => anyhow::bail!("interrupted"),
         report = auditing => report?,
     };
-    if options.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+    let text = if options.json {
+        format!("{}\n", serde_json::to_string_pretty(&report)?)
     } else {
-        print!("{}", tables::rendered(&report));
-    }
+        format!("{}{}\n", tables::rendered(&report), wire::audited(&config))
+    };
+    // Whoever has read enough may close the pipe: the verdict is the exit status.
+    let _ = std::io::stdout().write_all(text.as_bytes());
     Ok(if report.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

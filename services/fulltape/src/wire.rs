@@ -132,6 +132,14 @@ pub async fn audit_ports(config: &Config) -> anyhow::Result<AuditPorts> {
     Ok(AuditPorts { scan, query, archive })
 }
 
+/// What an audit has read, for people.
+pub fn audited(config: &Config) -> String {
+    match config.log.kind {
+        LogKind::Local => format!("audited: {}", config.data.display()),
+        LogKind::Kafka => format!("audited: {} at {}", config.log.stream, config.log.kafka.brokers),
+    }
+}
+
 /// HDFS, whatever the archive is configured to be.
 ///
 /// # Errors

@@ -174,11 +174,12 @@ impl Ingest {
     }
 
     fn enter(&mut self, arrival: Arrival) {
+        let symbol = arrival.symbol.clone();
         match self.sequencer.enter(arrival, self.clock.now(), &mut self.batch) {
             Verdict::New | Verdict::Filling => {}
             Verdict::NewAfterGap(ids) => {
                 ::metrics::counter!(metrics::GAPS_OPENED).increment(1);
-                tracing::warn!(ids = %ids, count = ids.count(), "gap opened");
+                tracing::warn!(%symbol, %ids, count = ids.count(), "gap opened");
             }
             Verdict::Duplicate => {
                 self.summary.duplicates += 1;

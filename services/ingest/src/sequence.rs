@@ -185,8 +185,9 @@ impl Sequencer {
     pub fn give_up(&mut self, symbol: &Symbol, ids: IdRange, reason: &str, now: Timestamp, batch: &mut Batch) {
         let Some(ledger) = self.symbols.get_mut(symbol) else { return };
         for gap in &mut ledger.open {
-            if let Some(lost) = gap.ids.intersection(ids) {
-                gap.given_up.extend(ledger.ledger.missing().within(lost));
+            let lost = gap.ids.intersection(ids).map(|lost| ledger.ledger.missing().within(lost)).unwrap_or_default();
+            if !lost.is_empty() {
+                gap.given_up.extend(lost);
                 reason.clone_into(&mut gap.cause);
             }
         }

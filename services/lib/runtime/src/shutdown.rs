@@ -24,8 +24,10 @@ pub fn on_signal() -> std::io::Result<CancellationToken> {
         received(&mut terminate, &mut interrupt).await;
         tracing::info!("stopping");
         asked.cancel();
-        let _ = tokio::time::timeout(PATIENCE, received(&mut terminate, &mut interrupt)).await;
-        tracing::error!(patience_s = PATIENCE.as_secs(), "stopped before everything was drained");
+        match tokio::time::timeout(PATIENCE, received(&mut terminate, &mut interrupt)).await {
+            Ok(()) => tracing::error!("a second signal: stopped before everything was drained"),
+            Err(_) => tracing::error!(patience_s = PATIENCE.as_secs(), "stopped before everything was drained"),
+        }
         std::process::exit(CUT_SHORT);
     });
     Ok(stop)
