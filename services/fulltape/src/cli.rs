@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
+use domain::Symbol;
 use runtime::{ConfigErrors, configuration};
 
 use crate::config::{self, Config};
@@ -41,14 +42,16 @@ pub enum Command {
     /// Create topics, tables and the archive's root; harmless if they exist.
     Init(Init),
     /// An exchange that looks like Binance, with a seeded market and faults on demand.
-    Sim,
+    Sim(Sim),
+    /// Ask the role at admin.listen whether it does its work; status 1 if it does not.
+    Health,
 }
 
 /// Where trades come from.
 #[derive(Debug, Default, Args)]
 pub struct SourceArgs {
-    /// Where trades come from: sim, binance, replay:FILE, or lake:FOLDER for an archive. Several
-    /// replays are read in order.
+    /// Where trades come from: sim, binance, replay:FILE, lake:FOLDER for an archive, or
+    /// tape:FOLDER for the exchange that FOLDER names. Several replays are read in order.
     #[arg(long = "source", value_name = "SOURCE")]
     sources: Vec<String>,
     /// More recordings for a replay, read in order behind those of --source.
@@ -59,7 +62,7 @@ pub struct SourceArgs {
     rate: Option<String>,
     /// The symbols to collect, for example BTCUSDT,ETHUSDT.
     #[arg(long, value_name = "SYMBOLS", value_delimiter = ',')]
-    symbols: Vec<String>,
+    symbols: Vec<Symbol>,
 }
 
 /// Options of `up`.
@@ -108,6 +111,17 @@ pub struct Init {
     /// Wait up to this many seconds for servers that do not answer yet.
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub wait: u64,
+}
+
+/// Options of `sim`.
+#[derive(Debug, Args)]
+pub struct Sim {
+    /// Make the tape in this folder the simulator's; its market then goes on after a restart.
+    #[arg(long, value_name = "FOLDER", requires = "address")]
+    pub tape: Option<PathBuf>,
+    /// Where others reach the simulator, host:port: `--source tape:FOLDER` looks it up.
+    #[arg(long, value_name = "ADDRESS", requires = "tape")]
+    pub address: Option<String>,
 }
 
 impl Cli {

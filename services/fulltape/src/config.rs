@@ -80,12 +80,13 @@ fn collected() -> Vec<Symbol> {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SourceConfig {
-    /// `sim`, `binance`, `lake:FOLDER` (an archive), or any number of `replay:FILE`, read in order.
+    /// `sim`, `binance`, `lake:FOLDER` (an archive), `tape:FOLDER` (the exchange that the tape is of),
+    /// or any number of `replay:FILE`, read in order.
     pub from: Vec<String>,
     /// The pace of a replay: `recorded`, a factor such as `10x`, or `max`.
     pub pace: String,
     /// The symbols to collect; empty: those that the source's own section has.
-    pub symbols: Vec<String>,
+    pub symbols: Vec<Symbol>,
 }
 
 impl Default for SourceConfig {
@@ -258,13 +259,6 @@ impl Config {
     pub fn check(&self) -> Result<(), ConfigErrors> {
         let mut errors = Vec::new();
         errors.extend(Source::parse(&self.source).err());
-        errors.extend(
-            self.source
-                .symbols
-                .iter()
-                .filter_map(|symbol| symbol.parse::<Symbol>().err())
-                .map(|error| format!("source.symbols: {error}")),
-        );
         if !(1..=1_000).contains(&self.log.partitions) {
             errors.push(format!("log.partitions: expected 1 to 1000, got {}", self.log.partitions));
         }
@@ -273,11 +267,6 @@ impl Config {
             format!("log.{key}: {topic:?} is not a topic: expected 1 to 249 of a-z A-Z 0-9 . _ -")
         }));
         if errors.is_empty() { Ok(()) } else { Err(ConfigErrors::new(errors)) }
-    }
-
-    /// The symbols that the user asked for.
-    pub fn symbols(&self) -> Vec<Symbol> {
-        self.source.symbols.iter().filter_map(|symbol| symbol.parse().ok()).collect()
     }
 }
 

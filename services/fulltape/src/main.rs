@@ -7,6 +7,7 @@ mod roles;
 mod sim;
 mod sources;
 mod tables;
+mod tape;
 mod up;
 mod wire;
 
@@ -82,6 +83,7 @@ async fn run(command: Command, config: Config) -> anyhow::Result<ExitCode> {
         Command::Archiver => roles::archiver(config, stop).await,
         Command::Audit(audit) => roles::audit(config, audit, stop).await,
         Command::Init(init) => roles::init(config, init).await,
-        Command::Sim => sim::run(config, stop).await,
+        Command::Sim(options) => sim::run(config, options, stop).await,
+        Command::Health => roles::health(&config).await,
     }
 }

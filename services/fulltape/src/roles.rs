@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use archiver::ArchiverDeps;
-use binance::{LiveFeed, Pace, ReplayFeed, RestHistory};
+use binance::{BinanceConfig, LiveFeed, Pace, ReplayFeed, RestHistory};
+use domain::lake;
 use ingest::{IngestPorts, LakeFeed, Summary};
 use local::LocalArchive;
 use ports::{Feed, History, persist_for};
@@ -19,12 +20,17 @@ use runtime::{CancellationToken, Supervisor};
 
 use crate::cli;
 use crate::config::{ArchiveKind, Config, LogKind, TablesKind};
+use crate::sim::SIM;
 use crate::sources::Source;
 use crate::tables;
+use crate::tape::{Exchange, exchange_of};
 use crate::wire::{self, Wire, clock};
 
 /// The archiver's consumer group.
 const ARCHIVER: &str = "archiver";
+
+/// How long a role may take to say how it is.
+const HEALTH_DEADLINE: Duration = Duration::from_secs(4);
 
 /// A role's metrics and health, served until it ends.
 pub struct Admin {
@@ -66,7 +72,14 @@ pub async fn ingest(config: Config, once: bool, stop: CancellationToken) -> anyh
         () = stopped(&supervisor) => return Ok(ExitCode::SUCCESS),
         ports = ingest_ports(&config, &wire) => ports?,
     };
-    admin.ready.set(true);
+    let is_live = ports.history.is_some();
+    if is_live {
+        // Without a connection it collects nothing, however well it is.
+        let metrics = admin.metrics();
+        admin.ready.when(move || metrics.sum(binance::telemetry::CONNECTIONS) > 0.0);
+    } else {
+        admin.ready.now();
+    }
     let stop = supervisor.stop();
     let summary = run_ingest(&config, ports, stop.clone()).await?;
     if !once && !stop.is_cancelled() {
@@ -94,7 +107,7 @@ pub async fn processor(config: Config, stop: CancellationToken) -> anyhow::Resul
         () = stopped(&supervisor) => return Ok(ExitCode::SUCCESS),
         ports = processor_ports(&config, &wire) => ports?,
     };
-    admin.ready.set(true);
+    admin.ready.now();
     let run = processor::run(ports, config.log.topics(), config.processor.clone(), supervisor.stop());
     supervise(supervisor, "processor", run).await
 }
@@ -108,7 +121,7 @@ pub async fn archiver(config: Config, stop: CancellationToken) -> anyhow::Result
     let admin = Admin::start(&config, &mut supervisor).await?;
     let wire = Wire::connect(&config)?;
     let deps = archiver_deps(&config, &wire)?;
-    admin.ready.set(true);
+    admin.ready.now();
     let run = archiver::run(deps, config.log.archiver_topics(), config.archiver.clone(), supervisor.stop());
     supervise(supervisor, "archiver", run).await
 }
@@ -164,6 +177,17 @@ async fn lags(ports: &audit::AuditPorts, topics: &audit::Topics) -> anyhow::Resu
     Ok(audit::lag(ports.scan.as_ref(), ports.query.as_ref(), ports.archive.as_ref(), topics).await?)
 }
 
+/// Asks a running role whether it does its work.
+///
+/// # Errors
+/// If nobody answers, or nobody knows where.
+pub async fn health(config: &Config) -> anyhow::Result<ExitCode> {
+    let address = config.admin.listen.context("admin.listen: expected the address of the role to ask, got none")?;
+    let ready = admin::ask(address, HEALTH_DEADLINE).await.with_context(|| address.to_string())?;
+    println!("{}", if ready { "ready" } else { "not ready" });
+    Ok(if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
 /// Creates what the roles need in the outside world.
 ///
 /// # Errors
@@ -184,9 +208,9 @@ pub async fn init(config: Config, options: cli::Init) -> anyhow::Result<ExitCode
         tracing::info!(files = texts.len(), "tables are there");
     }
     if config.archive.kind == ArchiveKind::Hdfs {
-        let archive = wire::hdfs_archive(&config)?;
-        persist_for(patience, "look at the archive", || archive.list("")).await?;
-        tracing::info!(root = config.archive.hdfs.root, "archive answers");
+        let folders = [lake::TRADES.to_owned(), lake::raw_dataset(&config.log.stream)];
+        persist_for(patience, "create folders", || hdfs::create_folders(&config.archive.hdfs, &folders)).await?;
+        tracing::info!(folders = folders.len(), "folders are there");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -229,23 +253,40 @@ async fn feed(config: &Config) -> anyhow::Result<Origin> {
             let archive = Arc::new(LocalArchive::open(folder));
             Ok((Box::new(LakeFeed::open(archive, &config.log.stream).await?), None))
         }
+        Source::Tape(folder) => live(of_the_tape(config, &folder)?).await,
         Source::Binance | Source::Sim => {
-            let mut binance = config.binance.clone();
-            binance.symbols = live_symbols(config);
-            let history = RestHistory::new(&binance, clock())?;
-            match history.symbols_exist(&binance.symbols).await {
-                Err(error) if error.is_fatal() => return Err(error.into()),
-                Err(error) => tracing::warn!(%error, "the exchange cannot be reached yet, trying on"),
-                Ok(()) => {}
-            }
-            Ok((Box::new(LiveFeed::new(binance, clock())?), Some(Arc::new(history))))
+            live(BinanceConfig { symbols: live_symbols(config), ..config.binance.clone() }).await
         }
     }
 }
 
+async fn live(binance: BinanceConfig) -> anyhow::Result<Origin> {
+    let history = RestHistory::new(&binance, clock())?;
+    match history.symbols_exist(&binance.symbols).await {
+        Err(error) if error.is_fatal() => return Err(error.into()),
+        Err(error) => tracing::warn!(%error, "the exchange cannot be reached yet, trying on"),
+        Ok(()) => {}
+    }
+    Ok((Box::new(LiveFeed::new(binance, clock())?), Some(Arc::new(history))))
+}
+
+/// How to reach the exchange that the tape in `folder` is of.
+fn of_the_tape(config: &Config, folder: &Path) -> anyhow::Result<BinanceConfig> {
+    let mut binance = BinanceConfig { symbols: live_symbols(config), ..config.binance.clone() };
+    if let Exchange::Simulated { address, .. } = exchange_of(folder, &Exchange::Real)? {
+        let address =
+            address.with_context(|| format!("{}: the tape of a simulator without an address", folder.display()))?;
+        tracing::warn!(address, "this tape is of a simulated exchange, and stays so");
+        binance.ws_url = format!("ws://{address}");
+        binance.rest_url = format!("http://{address}");
+        SIM.clone_into(&mut binance.source);
+    }
+    Ok(binance)
+}
+
 fn live_symbols(config: &Config) -> Vec<domain::Symbol> {
-    let asked = config.symbols();
-    if asked.is_empty() { config.binance.symbols.clone() } else { asked }
+    let asked = &config.source.symbols;
+    if asked.is_empty() { config.binance.symbols.clone() } else { asked.clone() }
 }
 
 /// Connects what the processor needs.

@@ -10,11 +10,16 @@ pub const REPLAY: &str = "replay:";
 /// What an archive's source begins with.
 const LAKE: &str = "lake:";
 
+/// What the source begins with that is whatever exchange the tape in a folder is of.
+const TAPE: &str = "tape:";
+
 /// Where trades come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The simulated exchange, in this process.
     Sim,
+    /// The exchange that the tape in a folder is of; Binance, if nobody has decided yet.
+    Tape(PathBuf),
     /// The exchange, or whatever `binance.ws_url` and `binance.rest_url` name.
     Binance,
     /// Recordings, in order.
@@ -29,12 +34,13 @@ impl Source {
     /// # Errors
     /// Says what was expected.
     pub fn parse(config: &SourceConfig) -> Result<Self, String> {
-        let expected = "expected sim, binance, lake:FOLDER, or any number of replay:FILE";
+        let expected = "expected sim, binance, lake:FOLDER, tape:FOLDER, or any number of replay:FILE";
         let files: Vec<&str> = config.from.iter().filter_map(|source| source.strip_prefix(REPLAY)).collect();
         match config.from.as_slice() {
             [one] if one == "sim" => Ok(Self::Sim),
             [one] if one == "binance" => Ok(Self::Binance),
             [one] if one.starts_with(LAKE) => Ok(Self::Lake(PathBuf::from(&one[LAKE.len()..]))),
+            [one] if one.starts_with(TAPE) => Ok(Self::Tape(PathBuf::from(&one[TAPE.len()..]))),
             several if files.len() == several.len() => {
                 // `--source replay: FILE FILE` leaves one without a file.
                 let files: Vec<PathBuf> =
@@ -64,6 +70,7 @@ mod tests {
     fn sources_are_one_kind() {
         assert_eq!(parse(&["sim"]), Ok(Source::Sim));
         assert_eq!(parse(&["lake:data/crypto_data"]), Ok(Source::Lake("data/crypto_data".into())));
+        assert_eq!(parse(&["tape:/var/lib/fulltape"]), Ok(Source::Tape("/var/lib/fulltape".into())));
         assert_eq!(parse(&["replay:a", "replay:b"]), Ok(Source::Replay(vec!["a".into(), "b".into()])));
         assert_eq!(parse(&["replay:", "replay:b"]), Ok(Source::Replay(vec!["b".into()])));
         for bad in [&["sim", "replay:a"][..], &["kraken"], &[], &["replay:"], &["sim", "sim"]] {

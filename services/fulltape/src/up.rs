@@ -31,11 +31,11 @@ pub async fn run(mut config: Config, once: bool, stop: CancellationToken) -> any
     let mut supervisor = Supervisor::new(stop);
     let admin = Admin::start(&config, &mut supervisor).await?;
     let is_sim = Source::parse(&config.source) == Ok(Source::Sim);
-    let had_trades = config.data.join("log.sqlite").exists();
     let wire = Wire::connect(&config)?;
-    sim::refuse_to_mix(&config, is_sim, had_trades)?;
     if is_sim {
         sim::start_beside(&mut config, &mut supervisor).await?;
+    } else {
+        sim::refuse_others(&config.data)?;
     }
     let outside = AuditPorts { scan: wire.scan()?, query: wire.tables().await?.1, archive: wire.archive()? };
     let stop = supervisor.stop();
@@ -51,7 +51,7 @@ pub async fn run(mut config: Config, once: bool, stop: CancellationToken) -> any
     let archiver = archiver::run(archiver_deps, config.log.archiver_topics(), config.archiver.clone(), stop.clone());
     supervisor.spawn("archiver", archiver);
     tokio::spawn(progress::show(admin.metrics(), stop.clone()));
-    admin.ready.set(true);
+    admin.ready.now();
     let data = config.data.clone();
     let (report, reported) = tokio::sync::oneshot::channel();
     supervisor.spawn("ingest", async move {

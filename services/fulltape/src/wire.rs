@@ -144,7 +144,7 @@ pub fn audited(config: &Config) -> String {
 ///
 /// # Errors
 /// If the client cannot be made.
-pub fn hdfs_archive(config: &Config) -> anyhow::Result<Arc<dyn Archive>> {
+fn hdfs_archive(config: &Config) -> anyhow::Result<Arc<dyn Archive>> {
     Ok(Arc::new(HdfsArchive::new(config.archive.hdfs.clone())?))
 }
 

@@ -93,14 +93,31 @@ impl HdfsArchive {
     }
 
     async fn make_parent(&self, client: &Client, path: &str) -> Result<(), PortError> {
-        let Some((parent, _)) = path.rsplit_once('/').filter(|(parent, _)| !parent.is_empty()) else {
-            return Ok(());
-        };
-        let what = format!("mkdirs {parent}");
-        let made = self.call(Kind::Read, &what, client.mkdirs(parent, FOLDER_PERMISSION, true)).await?;
-        // A folder too many harms nobody, so a lost answer means "not published yet".
+        match path.rsplit_once('/').filter(|(parent, _)| !parent.is_empty()) {
+            Some((parent, _)) => self.make_folder(client, parent).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn make_folder(&self, client: &Client, path: &str) -> Result<(), PortError> {
+        let what = format!("mkdirs {path}");
+        let made = self.call(Kind::Read, &what, client.mkdirs(path, FOLDER_PERMISSION, true)).await?;
+        // A folder too many harms nobody, so a lost answer means "not done yet".
         made.map_err(|error| translate(Kind::Read, &error, &what))
     }
+}
+
+/// Creates folders under the archive's root, and the root; those that exist stay as they are.
+///
+/// # Errors
+/// [`PortError::Refused`] if one cannot be created.
+pub async fn create_folders(config: &HdfsConfig, folders: &[String]) -> Result<(), PortError> {
+    let archive = HdfsArchive::new(config.clone())?;
+    let client = archive.client();
+    for folder in folders {
+        archive.make_folder(&client, &archive.path(folder)).await?;
+    }
+    Ok(())
 }
 
 fn connect(config: &HdfsConfig) -> Result<Client, PortError> {

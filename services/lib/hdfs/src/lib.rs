@@ -9,5 +9,5 @@ mod archive;
 mod config;
 mod error;
 
-pub use archive::HdfsArchive;
+pub use archive::{HdfsArchive, create_folders};
 pub use config::HdfsConfig;

@@ -1,27 +1,39 @@
 //! The admin endpoint of every role: `/metrics`, `/healthz` (the process lives) and `/readyz` (it
 //! does its work).
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::Metrics;
 
-/// Whether the role does its work. Shared with the role, which sets it.
-#[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<AtomicBool>);
+/// Whether the role does its work. Shared with the role, which says so.
+#[derive(Clone, Default)]
+pub struct Readiness(Arc<OnceLock<Condition>>);
+
+type Condition = Box<dyn Fn() -> bool + Send + Sync>;
 
 impl Readiness {
-    /// From now on the role does its work, or no longer does.
-    pub fn set(&self, ready: bool) {
-        self.0.store(ready, Ordering::Relaxed);
+    /// From now on the role does its work.
+    pub fn now(&self) {
+        self.when(|| true);
+    }
+
+    /// From now on the role does its work as long as `condition` holds. The first call decides.
+    pub fn when(&self, condition: impl Fn() -> bool + Send + Sync + 'static) {
+        let _ = self.0.set(Box::new(condition));
+    }
+
+    fn holds(&self) -> bool {
+        self.0.get().is_some_and(|condition| condition())
     }
 }
 
@@ -55,9 +67,51 @@ pub async fn serve(
 }
 
 async fn readyz(State((_, ready)): State<(Metrics, Readiness)>) -> (StatusCode, &'static str) {
-    if ready.0.load(Ordering::Relaxed) {
-        (StatusCode::OK, "ready\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
+    if ready.holds() { (StatusCode::OK, "ready\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready\n") }
+}
+
+/// Asks the role behind `address` whether it does its work. A health check in an image that holds
+/// nothing but this binary.
+///
+/// # Errors
+/// If there is no answer within `deadline`.
+pub async fn ask(address: SocketAddr, deadline: Duration) -> std::io::Result<bool> {
+    // Whoever listens everywhere listens on loopback.
+    let everywhere = address.ip().is_unspecified() && address.is_ipv4();
+    let asked = if everywhere { (Ipv4Addr::LOCALHOST, address.port()).into() } else { address };
+    let exchange = async {
+        let mut stream = TcpStream::connect(asked).await?;
+        stream.write_all(format!("GET /readyz HTTP/1.0\r\nHost: {asked}\r\n\r\n").as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.take(1_024).read_to_end(&mut answer).await?;
+        Ok(answer.split(|byte| *byte == b' ').nth(1) == Some(b"200"))
+    };
+    tokio::time::timeout(deadline, exchange).await?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_secs(5);
+
+    #[tokio::test]
+    async fn is_ready_while_the_role_says_so() {
+        let listener = bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (ready, stop) = (Readiness::default(), CancellationToken::new());
+        let server = tokio::spawn(serve(listener, Metrics::install().unwrap(), ready.clone(), stop.clone()));
+        assert!(!ask(address, DEADLINE).await.unwrap(), "nobody has said so");
+        let connected = Arc::new(AtomicBool::new(true));
+        let seen = Arc::clone(&connected);
+        ready.when(move || seen.load(Ordering::Relaxed));
+        assert!(ask(address, DEADLINE).await.unwrap());
+        connected.store(false, Ordering::Relaxed);
+        assert!(!ask(address, DEADLINE).await.unwrap());
+        stop.cancel();
+        server.await.unwrap().unwrap();
+        assert!(ask(address, DEADLINE).await.is_err(), "nobody answers");
     }
 }

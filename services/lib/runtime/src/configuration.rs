@@ -38,8 +38,32 @@ impl fmt::Display for ConfigErrors {
 struct Setting {
     place: String,
     path: Vec<String>,
-    /// What the value may be, in the order in which to try: a variable's text may be a string or JSON.
-    candidates: Vec<Value>,
+    given: Given,
+}
+
+/// How the user gave it.
+enum Given {
+    /// With its type.
+    Typed(Value),
+    /// As the text of a variable.
+    Text(String),
+}
+
+impl Given {
+    /// What it may mean, in the order in which to try, where `default` stands: a text may be itself
+    /// or JSON; where a list is expected it is JSON or the items with commas between them.
+    fn candidates(&self, default: Option<&Value>) -> Vec<Value> {
+        let text = match self {
+            Self::Typed(value) => return vec![value.clone()],
+            Self::Text(text) => text,
+        };
+        let json = serde_json::from_str(text).ok();
+        if default.is_some_and(Value::is_array) {
+            let items = || text.split(',').map(|item| Value::String(item.trim().to_owned())).collect();
+            return vec![json.filter(Value::is_array).unwrap_or_else(|| Value::Array(items()))];
+        }
+        std::iter::once(Value::String(text.clone())).chain(json).collect()
+    }
 }
 
 /// Reads the configuration of type `T` from a file, if given, and from `variables`.
@@ -91,7 +115,7 @@ fn settings_of_file(path: &Path) -> Result<Vec<Setting>, String> {
     let mut settings = Vec::new();
     collect_leaves(&value, &mut Vec::new(), &mut |keys, leaf| {
         let place = path.display().to_string();
-        settings.push(Setting { place, path: keys.to_vec(), candidates: vec![leaf.clone()] });
+        settings.push(Setting { place, path: keys.to_vec(), given: Given::Typed(leaf.clone()) });
     });
     Ok(settings)
 }
@@ -102,9 +126,7 @@ fn settings_of_variables(variables: impl IntoIterator<Item = (String, String)>) 
         .filter_map(|(name, text)| {
             let keys = name.strip_prefix(ENV_PREFIX)?;
             let path = keys.split("__").map(str::to_lowercase).collect();
-            let json = serde_json::from_str(&text).ok();
-            let candidates = std::iter::once(Value::String(text)).chain(json).collect();
-            Some(Setting { place: name, path, candidates })
+            Some(Setting { place: name, path, given: Given::Text(text) })
         })
         .collect();
     settings.sort_by(|a, b| a.place.cmp(&b.place));
@@ -127,11 +149,12 @@ fn collect_leaves(value: &Value, path: &mut Vec<String>, each: &mut impl FnMut(&
 
 fn accepted<T: DeserializeOwned>(defaults: &Value, setting: &Setting) -> Result<Value, String> {
     let mut first_error = None;
-    for candidate in &setting.candidates {
+    let default = setting.path.iter().try_fold(defaults, |node, key| node.get(key));
+    for candidate in setting.given.candidates(default) {
         let mut trial = defaults.clone();
         put(&mut trial, &setting.path, candidate.clone());
         match serde_json::from_value::<T>(trial) {
-            Ok(_) => return Ok(candidate.clone()),
+            Ok(_) => return Ok(candidate),
             Err(error) => first_error = first_error.or(Some(error.to_string())),
         }
     }
@@ -224,6 +247,16 @@ mod tests {
         assert_eq!(config.name, "file");
         assert_eq!(config.limits.rows, 9);
         assert_eq!(config.limits.symbols, ["B", "C"]);
+    }
+
+    #[test]
+    fn a_list_is_json_or_has_commas() {
+        for text in ["B,C", "B, C", r#"["B","C"]"#] {
+            let config: Config = load(None, variables(&[("FULLTAPE__LIMITS__SYMBOLS", text)])).unwrap();
+            assert_eq!(config.limits.symbols, ["B", "C"], "{text}");
+        }
+        let config: Config = load(None, variables(&[("FULLTAPE__LIMITS__SYMBOLS", "7")])).unwrap();
+        assert_eq!(config.limits.symbols, ["7"]);
     }
 
     #[test]

@@ -1,0 +1,39 @@
+# The one image of all roles. No stage is tied to an architecture: buildx makes linux/amd64 and linux/arm64 of it.
+
+FROM rust:1.95-bookworm AS manifests
+WORKDIR /build
+COPY . .
+# Real manifests, empty crates: what the next stage sees changes with the dependencies alone.
+RUN find services -name '*.rs' -delete \
+ && for manifest in $(find services -name Cargo.toml); do \
+        mkdir -p "${manifest%/*}/src" && : > "${manifest%/*}/src/lib.rs"; \
+    done \
+ && rm services/fulltape/src/lib.rs && echo 'fn main() {}' > services/fulltape/src/main.rs
+
+
+FROM rust:1.95-bookworm AS dependencies
+WORKDIR /build
+COPY --from=manifests /build .
+RUN cargo build --release --locked --package fulltape
+
+
+FROM dependencies AS build
+COPY . .
+# Cargo compares times, and those of a checkout may be older than the empty crates.
+RUN find services -name '*.rs' -exec touch {} + \
+ && cargo build --release --locked --package fulltape \
+ && strip --strip-debug -o /fulltape target/release/fulltape
+
+
+FROM debian:bookworm-slim
+# A named volume takes its owner from the folder it is first mounted on.
+RUN install -d -o 10001 -g 10001 /var/lib/fulltape
+COPY --from=build /fulltape /usr/local/bin/fulltape
+COPY cassandra/*.cql /usr/share/fulltape/cassandra/
+USER 10001:10001
+WORKDIR /var/lib/fulltape
+ENV FULLTAPE__DATA=/var/lib/fulltape \
+    FULLTAPE__ADMIN__LISTEN=0.0.0.0:9100
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["fulltape", "health"]
+ENTRYPOINT ["fulltape"]
+CMD ["--help"]
