@@ -101,7 +101,9 @@ impl Platform {
     fn run_compose(&self, arguments: &[&str]) -> Output {
         let mut command = self.command("docker");
         command.args(["compose", "-f", "docker-compose.yml"]);
-        self.overrides.iter().for_each(|file| drop(command.arg("-f").arg(file)));
+        for file in &self.overrides {
+            command.arg("-f").arg(file);
+        }
         command.args(arguments).output().expect("docker can be started")
     }
 
@@ -242,10 +244,8 @@ fn without_the_exchange() {
         assert!(said.contains(expected), "{name}={value:?}: {said}");
         let running = platform.containers().into_iter().filter(|one| one.status == "running").count();
         assert_eq!(running, 0, "{name}={value:?}: nothing starts");
-        match right {
-            Some(right) => drop(platform.variables.insert(name, right)),
-            None => drop(platform.variables.remove(name)),
-        }
+        platform.variables.remove(name);
+        platform.variables.extend(right.map(|right| (name, right)));
     }
 
     let folder = tempfile::tempdir().unwrap();
@@ -300,7 +300,7 @@ fn data_flows(platform: &Platform) {
     assert_eq!(events.matches("\"e\":\"trade\"").count(), 3, "{events}");
 
     let files = platform.archived().len();
-    let (first, second) = (platform.audit("0"), platform.audit("0"));
+    let (first, second) = (platform.audit("0"), platform.audit("90"));
     assert_eq!((first.0, second.0), (0, 0), "{first:#?}{second:#?}");
     assert!(total(&second.1, "tables") > total(&first.1, "tables"), "{first:#?}{second:#?}");
     assert!(wait_for(Duration::from_secs(120), || platform.archived().len() > files), "the archive grows");
