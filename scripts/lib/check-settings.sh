@@ -29,26 +29,32 @@ is_size() {
     fi
 }
 
-# A heap takes at most three quarters of its container: threads, buffers and code need the rest.
+# Threads, buffers and code need the rest of the container.
 for server in KAFKA CASSANDRA NAMENODE DATANODE; do
     is_size "${server}_HEAP" || continue
     is_size "${server}_MEMORY" || continue
     heap=$(mebibytes "$(value_of "${server}_HEAP")")
     memory=$(mebibytes "$(value_of "${server}_MEMORY")")
-    if [ $((heap * 4)) -gt $((memory * 3)) ]; then
-        complain "${server}_HEAP: ${heap}m does not fit into ${server}_MEMORY, ${memory}m: expected at most three quarters of it"
+    if [ $((heap * 10)) -gt $((memory * 6)) ]; then
+        complain "${server}_HEAP: ${heap}m does not fit into ${server}_MEMORY, ${memory}m: expected at most 60 % of it"
     fi
 done
 
-# A name that is not in .env.example reaches no container: most likely it is mistyped.
-if [ -f "$checkout/.env" ]; then
+# A name that nobody reads is most likely mistyped.
+is_read() {
+    grep -Eq "^#?$1=" "$checkout/.env.example" || grep -q "$1" "$checkout/docker-compose.override.yml" 2>/dev/null
+}
+
+if [ -e "$checkout/.env" ] && [ ! -r "$checkout/.env" ]; then
+    complain ".env: cannot be read"
+elif [ -f "$checkout/.env" ]; then
     # `|| [ -n … ]` is for a last line without an end.
     number=0
     while IFS= read -r line || [ -n "$line" ]; do
         number=$((number + 1))
         name=$(printf '%s' "$line" | sed -nE 's/^[[:space:]]*(export[[:space:]]+)?([A-Za-z_][A-Za-z0-9_]*)[[:space:]]*=.*/\2/p')
         case $name in '' | COMPOSE_* | DOCKER_*) continue ;; esac
-        grep -q "^$name=" "$checkout/.env.example" ||
+        is_read "$name" ||
             complain ".env:$number: $name: no such setting; .env.example has all of them"
     done <"$checkout/.env"
 fi

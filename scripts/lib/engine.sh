@@ -10,16 +10,20 @@ engine_pid=
 
 # The engine that runs, or one of our own in folder $1. Fails where there can be none.
 require_engine() {
-    command -v docker >/dev/null && docker info >/dev/null 2>&1 && require_plugins && return
+    if command -v docker >/dev/null && docker info >/dev/null 2>&1; then
+        require_plugins
+        return
+    fi
     if [ "$(uname -s)" != Linux ] || [ "$(id -u)" != 0 ]; then
         say "no Docker engine answers, and only root on Linux can start one"
         return 1
     fi
     command -v dockerd >/dev/null || install_packages "docker.io iptables" || return 1
-    start_engine "$1" && require_plugins
+    start_engine "$1" && remove_containers && require_plugins
 }
 
-# Images and build cache are kept between runs, containers and sockets are not.
+# Images and build cache are kept between runs; containers and volumes are not, also not those of a run that was
+# killed.
 start_engine() {
     mkdir -p "$1" "$engine_cache/engine"
     export DOCKER_HOST=unix://$1/docker.sock
@@ -36,8 +40,14 @@ start_engine() {
     return 1
 }
 
+remove_containers() {
+    docker ps -aq | xargs -r docker rm -f >/dev/null &&
+        docker network prune -f >/dev/null && docker volume ls -q | xargs -r docker volume rm >/dev/null
+}
+
 stop_engine() {
     [ -n "$engine_pid" ] || return 0
+    remove_containers || true
     kill "$engine_pid" 2>/dev/null || true
     wait "$engine_pid" 2>/dev/null || true
 }
@@ -59,6 +69,6 @@ go_plugin() {
     command -v go >/dev/null || { say "docker ${1#docker-} is missing: install Docker's plugin, or Go to build it"; return 1; }
     say "building the plugin $1"
     built=$(mktemp -d)
-    GOBIN=$built go install "$2" >&2 && mv "$built"/* "$plugins/$1"
+    GOBIN=$built go install "$2" >&2 && mv "$built"/* "$plugins/$1" || { rm -rf "$built"; return 1; }
     rmdir "$built"
 }

@@ -13,7 +13,7 @@ use ingest::IngestConfig;
 use kafka::{KafkaConfig, TopicSpec};
 use processor::ProcessorConfig;
 use runtime::ConfigErrors;
-use runtime::telemetry::LogFormat;
+use runtime::telemetry::{self, LogFormat};
 use serde::{Deserialize, Serialize};
 
 use crate::sources::Source;
@@ -259,6 +259,12 @@ impl Config {
     pub fn check(&self) -> Result<(), ConfigErrors> {
         let mut errors = Vec::new();
         errors.extend(Source::parse(&self.source).err());
+        errors.extend(telemetry::check(&self.telemetry.log).err().map(|error| format!("telemetry.log: {error}")));
+        let sim = self.simulated();
+        errors.extend(sim.validate().err().into_iter().flat_map(|error| {
+            let findings = error.to_string();
+            findings.lines().map(|finding| format!("sim.{finding}")).collect::<Vec<_>>()
+        }));
         if !(1..=1_000).contains(&self.log.partitions) {
             errors.push(format!("log.partitions: expected 1 to 1000, got {}", self.log.partitions));
         }
@@ -267,6 +273,14 @@ impl Config {
             format!("log.{key}: {topic:?} is not a topic: expected 1 to 249 of a-z A-Z 0-9 . _ -")
         }));
         if errors.is_empty() { Ok(()) } else { Err(ConfigErrors::new(errors)) }
+    }
+
+    /// The simulated exchange, trading the symbols that are collected.
+    pub fn simulated(&self) -> SimConfig {
+        match self.source.symbols.as_slice() {
+            [] => self.sim.clone(),
+            symbols => self.sim.clone().with_symbols(symbols),
+        }
     }
 }
 

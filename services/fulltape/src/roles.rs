@@ -23,7 +23,7 @@ use crate::config::{ArchiveKind, Config, LogKind, TablesKind};
 use crate::sim::SIM;
 use crate::sources::Source;
 use crate::tables;
-use crate::tape::{Exchange, exchange_of};
+use crate::tape::{self, Exchange, Undecided};
 use crate::wire::{self, Wire, clock};
 
 /// The archiver's consumer group.
@@ -253,35 +253,41 @@ async fn feed(config: &Config) -> anyhow::Result<Origin> {
             let archive = Arc::new(LocalArchive::open(folder));
             Ok((Box::new(LakeFeed::open(archive, &config.log.stream).await?), None))
         }
-        Source::Tape(folder) => live(of_the_tape(config, &folder)?).await,
-        Source::Binance | Source::Sim => {
-            live(BinanceConfig { symbols: live_symbols(config), ..config.binance.clone() }).await
-        }
+        Source::Binance | Source::Sim => live(config.binance.clone(), config, |feed| Box::new(feed)).await,
+        Source::Tape(folder) => match tape::decided(&folder)? {
+            Some(Exchange::Simulated { address, .. }) => {
+                let address = address.with_context(|| format!("{}: no address of its simulator", folder.display()))?;
+                tracing::warn!(address, "this tape is of a simulated exchange, and stays so");
+                live(simulated(config, &address), config, |feed| Box::new(feed)).await
+            }
+            Some(Exchange::Real) => live(config.binance.clone(), config, |feed| Box::new(feed)).await,
+            None => live(config.binance.clone(), config, |feed| Box::new(Undecided::new(feed, folder))).await,
+        },
     }
 }
 
-async fn live(binance: BinanceConfig) -> anyhow::Result<Origin> {
+async fn live(
+    binance: BinanceConfig,
+    config: &Config,
+    boxed: impl FnOnce(LiveFeed) -> Box<dyn Feed>,
+) -> anyhow::Result<Origin> {
+    let binance = BinanceConfig { symbols: live_symbols(config), ..binance };
     let history = RestHistory::new(&binance, clock())?;
     match history.symbols_exist(&binance.symbols).await {
         Err(error) if error.is_fatal() => return Err(error.into()),
         Err(error) => tracing::warn!(%error, "the exchange cannot be reached yet, trying on"),
         Ok(()) => {}
     }
-    Ok((Box::new(LiveFeed::new(binance, clock())?), Some(Arc::new(history))))
+    Ok((boxed(LiveFeed::new(binance, clock())?), Some(Arc::new(history))))
 }
 
-/// How to reach the exchange that the tape in `folder` is of.
-fn of_the_tape(config: &Config, folder: &Path) -> anyhow::Result<BinanceConfig> {
-    let mut binance = BinanceConfig { symbols: live_symbols(config), ..config.binance.clone() };
-    if let Exchange::Simulated { address, .. } = exchange_of(folder, &Exchange::Real)? {
-        let address =
-            address.with_context(|| format!("{}: the tape of a simulator without an address", folder.display()))?;
-        tracing::warn!(address, "this tape is of a simulated exchange, and stays so");
-        binance.ws_url = format!("ws://{address}");
-        binance.rest_url = format!("http://{address}");
-        SIM.clone_into(&mut binance.source);
+fn simulated(config: &Config, address: &str) -> BinanceConfig {
+    BinanceConfig {
+        ws_url: format!("ws://{address}"),
+        rest_url: format!("http://{address}"),
+        source: SIM.to_owned(),
+        ..config.binance.clone()
     }
-    Ok(binance)
 }
 
 fn live_symbols(config: &Config) -> Vec<domain::Symbol> {

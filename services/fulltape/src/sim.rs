@@ -9,7 +9,7 @@ use runtime::{CancellationToken, Supervisor};
 use crate::cli;
 use crate::config::{self, Config};
 use crate::roles::Admin;
-use crate::tape::{Exchange, exchange_of};
+use crate::tape::{Exchange, Market, exchange_of};
 use crate::wire::clock;
 
 /// The simulator's name as a source of records.
@@ -23,9 +23,9 @@ const GENEROUS_WEIGHT: u32 = 600_000;
 /// # Errors
 /// If the settings cannot work, the address is taken, or the tape is another exchange's.
 pub async fn run(config: Config, options: cli::Sim, stop: CancellationToken) -> anyhow::Result<ExitCode> {
-    let mut sim = with_symbols(&config);
+    let mut sim = config.simulated();
     if let (Some(folder), Some(address)) = (&options.tape, options.address) {
-        sim.epoch_ms = Some(began(folder, sim.epoch_ms, Some(address))?);
+        sim.epoch_ms = Some(began(folder, &sim, Some(address))?);
     }
     let mut supervisor = Supervisor::new(stop);
     let admin = Admin::start(&config, &mut supervisor).await?;
@@ -51,9 +51,9 @@ pub fn default_folder() -> PathBuf {
 /// # Errors
 /// If the settings cannot work.
 pub async fn start_beside(config: &mut Config, supervisor: &mut Supervisor) -> anyhow::Result<()> {
-    let mut sim = with_symbols(config);
+    let mut sim = config.simulated();
     sim.weight_per_minute = sim.weight_per_minute.max(GENEROUS_WEIGHT);
-    sim.epoch_ms = Some(began(&config.data, sim.epoch_ms, None)?);
+    sim.epoch_ms = Some(began(&config.data, &sim, None)?);
     let symbols = sim.symbols.iter().map(|market| market.symbol.clone()).collect();
     let running = exchange_sim::Exchange::start(sim).await?;
     config.binance.ws_url = format!("ws://{}", running.address);
@@ -69,23 +69,32 @@ pub async fn start_beside(config: &mut Config, supervisor: &mut Supervisor) -> a
     Ok(())
 }
 
-fn with_symbols(config: &Config) -> SimConfig {
-    match config.source.symbols.as_slice() {
-        [] => config.sim.clone(),
-        symbols => config.sim.clone().with_symbols(symbols),
-    }
-}
-
-/// Makes the tape in `folder` the simulator's, and returns when its market began: `epoch_ms` if set,
-/// else now if this is the first time.
-fn began(folder: &Path, epoch_ms: Option<i64>, address: Option<String>) -> anyhow::Result<i64> {
-    let wanted = Exchange::Simulated { began_ms: epoch_ms.unwrap_or_else(|| clock().now().millis()), address };
+/// Makes the tape in `folder` this simulator's, and returns when its market began: now, if this is the
+/// first time and nothing else is set.
+fn began(folder: &Path, sim: &SimConfig, address: Option<String>) -> anyhow::Result<i64> {
+    let market = |epoch_ms| Market {
+        epoch_ms: sim.epoch_ms.unwrap_or(epoch_ms),
+        seed: sim.seed,
+        rate: sim.rate,
+        density: sim.density,
+        limit: sim.limit,
+        symbols: sim.symbols.clone(),
+    };
+    let wanted = Exchange::Simulated { market: market(clock().now().millis()), address };
+    let place = folder.display();
     match exchange_of(folder, &wanted)? {
-        Exchange::Simulated { began_ms, .. } => Ok(epoch_ms.unwrap_or(began_ms)),
-        Exchange::Real => anyhow::bail!(
-            "{} is the tape of a real exchange: simulated trades need a folder, or volumes, of their own",
-            folder.display()
-        ),
+        Exchange::Simulated { market: decided, .. } => match decided.differs_from(&market(decided.epoch_ms)) {
+            None => Ok(decided.epoch_ms),
+            Some(setting) => anyhow::bail!(
+                "{setting}: {place} is the tape of a market with another value, whose ids are other trades: \
+                 expected the same, or a folder, or volumes, of its own"
+            ),
+        },
+        Exchange::Real => {
+            anyhow::bail!(
+                "{place} is the tape of a real exchange: simulated trades need a folder, or volumes, of their own"
+            )
+        }
     }
 }
 

@@ -16,12 +16,24 @@ pub enum LogFormat {
     Json,
 }
 
+/// Whether these directives can be read.
+///
+/// # Errors
+/// Says what cannot be.
+pub fn check(directives: &str) -> Result<(), String> {
+    filter_of(directives).map(drop)
+}
+
+fn filter_of(directives: &str) -> Result<EnvFilter, String> {
+    EnvFilter::try_new(directives).map_err(|error| format!("{directives:?}: {error}"))
+}
+
 /// Starts logging to standard error. `directives` are those of `RUST_LOG`, for example `info,ingest=debug`.
 ///
 /// # Errors
 /// If the directives cannot be read.
 pub fn start_log(directives: &str, format: LogFormat) -> Result<(), String> {
-    let filter = EnvFilter::try_new(directives).map_err(|error| format!("log filter {directives:?}: {error}"))?;
+    let filter = filter_of(directives)?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match format {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
