@@ -253,24 +253,23 @@ async fn feed(config: &Config) -> anyhow::Result<Origin> {
             let archive = Arc::new(LocalArchive::open(folder));
             Ok((Box::new(LakeFeed::open(archive, &config.log.stream).await?), None))
         }
-        Source::Binance | Source::Sim => live(config.binance.clone(), config, |feed| Box::new(feed)).await,
-        Source::Tape(folder) => match tape::decided(&folder)? {
-            Some(Exchange::Simulated { address, .. }) => {
-                let address = address.with_context(|| format!("{}: no address of its simulator", folder.display()))?;
-                tracing::warn!(address, "this tape is of a simulated exchange, and stays so");
-                live(simulated(config, &address), config, |feed| Box::new(feed)).await
-            }
-            Some(Exchange::Real) => live(config.binance.clone(), config, |feed| Box::new(feed)).await,
-            None => live(config.binance.clone(), config, |feed| Box::new(Undecided::new(feed, folder))).await,
-        },
+        Source::Binance | Source::Sim => {
+            let (feed, history) = live(config.binance.clone(), config).await?;
+            Ok((Box::new(feed), Some(history)))
+        }
+        Source::Tape(folder) => {
+            let decided = tape::decided(&folder)?;
+            let (feed, history) = live(exchange(decided.as_ref(), config)?, config).await?;
+            let feed: Box<dyn Feed> = match decided {
+                Some(_) => Box::new(feed),
+                None => Box::new(Undecided::new(feed, folder)),
+            };
+            Ok((feed, Some(history)))
+        }
     }
 }
 
-async fn live(
-    binance: BinanceConfig,
-    config: &Config,
-    boxed: impl FnOnce(LiveFeed) -> Box<dyn Feed>,
-) -> anyhow::Result<Origin> {
+async fn live(binance: BinanceConfig, config: &Config) -> anyhow::Result<(LiveFeed, Arc<RestHistory>)> {
     let binance = BinanceConfig { symbols: live_symbols(config), ..binance };
     let history = RestHistory::new(&binance, clock())?;
     match history.symbols_exist(&binance.symbols).await {
@@ -278,16 +277,20 @@ async fn live(
         Err(error) => tracing::warn!(%error, "the exchange cannot be reached yet, trying on"),
         Ok(()) => {}
     }
-    Ok((boxed(LiveFeed::new(binance, clock())?), Some(Arc::new(history))))
+    Ok((LiveFeed::new(binance, clock())?, Arc::new(history)))
 }
 
-fn simulated(config: &Config, address: &str) -> BinanceConfig {
-    BinanceConfig {
+/// How to reach the exchange that a tape is of.
+fn exchange(decided: Option<&Exchange>, config: &Config) -> anyhow::Result<BinanceConfig> {
+    let Some(Exchange::Simulated { address, .. }) = decided else { return Ok(config.binance.clone()) };
+    let address = address.as_ref().context("exchange.json: expected the address of the simulator")?;
+    tracing::warn!(address, "this tape is of a simulated exchange, and stays so");
+    Ok(BinanceConfig {
         ws_url: format!("ws://{address}"),
         rest_url: format!("http://{address}"),
         source: SIM.to_owned(),
         ..config.binance.clone()
-    }
+    })
 }
 
 fn live_symbols(config: &Config) -> Vec<domain::Symbol> {
