@@ -157,7 +157,7 @@ impl Platform {
 
     /// The audit, in a container of the platform.
     fn audit(&self, wait: &str) -> (i32, Value) {
-        let output = self.run_compose(&["run", "--rm", "-T", "audit", "audit", "--json", "--wait", wait]);
+        let output = self.run_compose(&["run", "--rm", "-T", "audit", "--json", "--wait", wait]);
         let report = serde_json::from_slice(&output.stdout);
         let status = output.status.code().unwrap_or(-1);
         (status, report.unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&output.stderr).into_owned())))
