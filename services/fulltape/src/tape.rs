@@ -78,7 +78,7 @@ pub fn exchange_of(folder: &Path, wanted: &Exchange) -> anyhow::Result<Exchange>
 /// The exchange of the tape in `folder`, if somebody has decided.
 ///
 /// # Errors
-/// As above.
+/// If the file cannot be read, or is not ours.
 pub fn decided(folder: &Path) -> anyhow::Result<Option<Exchange>> {
     let file = folder.join(FILE);
     let text = match std::fs::read_to_string(&file) {
