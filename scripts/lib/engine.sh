@@ -6,7 +6,8 @@ COMPOSE_VERSION=v2.32.4
 BUILDX_VERSION=v0.19.3
 
 engine_cache=${FULLTAPE_CACHE:-$HOME/.cache/fulltape}/docker
-engine_pid=
+engine_pid=""
+engine_folder=""
 
 # The engine that runs, or one of our own in folder $1. Fails where there can be none.
 require_engine() {
@@ -25,6 +26,7 @@ require_engine() {
 # Images and build cache are kept between runs; containers and volumes are not, also not those of a run that was
 # killed.
 start_engine() {
+    engine_folder=$1
     mkdir -p "$1" "$engine_cache/engine"
     export DOCKER_HOST=unix://$1/docker.sock
     setsid dockerd --data-root "$engine_cache/engine" --exec-root "$1/exec" --pidfile "$1/dockerd.pid" \
@@ -50,6 +52,8 @@ stop_engine() {
     remove_containers || true
     kill "$engine_pid" 2>/dev/null || true
     wait "$engine_pid" 2>/dev/null || true
+    # The network namespaces that it leaves mounted keep its folder from being removed.
+    awk -v at="$engine_folder/exec/netns/" 'index($2, at) == 1 {print $2}' /proc/mounts | xargs -r umount || true
 }
 
 # Without packages for them, the plugins are built from their Go modules.
