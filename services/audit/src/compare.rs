@@ -1,10 +1,11 @@
 //! What the tallies of the stores say of each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use domain::{GapRow, IdRange, IdSet, Symbol, Timestamp};
 
 use crate::report::{Finding, HourReport};
+use crate::scope::Scope;
 use crate::tally::{Tallies, Tally};
 
 /// Everything that is known of all stores.
@@ -14,7 +15,7 @@ pub struct Evidence {
     pub log: Tallies,
     /// Ids in the log behind the limit: a store may have them already.
     pub ahead: Tallies,
-    /// The tables.
+    /// The tables, as far as they are in the scope.
     pub tables: Tallies,
     /// The archive, up to the limit of each partition.
     pub archive: Tallies,
@@ -24,46 +25,83 @@ pub struct Evidence {
     pub dropped: BTreeMap<(Symbol, Timestamp), u64>,
     /// Trades that are not the same as in the log: store, symbol, hour, id.
     pub differing: Vec<(&'static str, Symbol, Timestamp, u64)>,
+    /// Hours in which the tables are not what the log is.
+    pub suspects: Vec<(Symbol, Timestamp)>,
 }
 
 impl Evidence {
-    /// A row per symbol and hour, and everything that is wrong.
-    pub fn judge(&self) -> (Vec<HourReport>, Vec<Finding>) {
+    /// A row per symbol and hour of the scope, and everything that is wrong there.
+    pub fn judge(&self, scope: &Scope) -> (Vec<HourReport>, Vec<Finding>) {
         let mut hours = Vec::new();
         let mut findings = Vec::new();
-        for symbol in self.log.symbols() {
-            self.judge_symbol(&symbol, &mut hours, &mut findings);
+        let symbols: BTreeSet<Symbol> = self.log.symbols().into_iter().chain(self.tables.symbols()).collect();
+        for symbol in symbols {
+            self.judge_symbol(&symbol, scope, &mut hours, &mut findings);
         }
-        let differing = self.differing.iter();
-        findings.extend(differing.map(|(store, symbol, _, id)| Finding::Differing {
+        let differing = self.differing.iter().filter(|(_, symbol, hour, _)| scope.includes(symbol, *hour));
+        findings.extend(differing.map(|(store, symbol, hour, id)| Finding::Differing {
             store,
             symbol: symbol.clone(),
+            hour: *hour,
             id: *id,
         }));
         (hours, findings)
     }
 
-    fn judge_symbol(&self, symbol: &Symbol, hours: &mut Vec<HourReport>, findings: &mut Vec<Finding>) {
+    fn judge_symbol(&self, symbol: &Symbol, scope: &Scope, hours: &mut Vec<HourReport>, findings: &mut Vec<Finding>) {
         let log = self.log.ids(symbol);
         let mut known = log.clone();
         known.extend(self.ahead.ids(symbol).ranges());
-        let nowhere = match log.first().zip(log.last()) {
+        let mut nowhere = match log.first().zip(log.last()) {
             Some((from, to)) => known.holes(IdRange { from, to }),
             None => Vec::new(),
         };
+        let included: Vec<(Timestamp, &Tally)> =
+            self.log.of(symbol).filter(|(hour, _)| scope.includes(symbol, *hour)).collect();
+        // A gap belongs to the hour of the trade that follows it; one amid the order of ids, to all.
+        let elsewhere = |ids: &IdRange| {
+            let follows = |(_, tally): (Timestamp, &Tally)| tally.ids.contains(ids.to + 1);
+            self.log.of(symbol).filter(|(hour, _)| !scope.includes(symbol, *hour)).any(follows)
+        };
+        nowhere.retain(|ids| !elsewhere(ids));
         findings.extend(nowhere.iter().flat_map(|ids| self.missing(symbol, *ids)));
+        let within: IdSet = included.iter().flat_map(|(_, tally)| tally.ids.ranges()).collect();
         for (store, tallies) in [("tables", &self.tables), ("archive", &self.archive)] {
-            let held = tallies.ids(symbol);
-            let absent = log.difference(&held);
+            let of_scope = tallies.of(symbol).filter(|(hour, _)| scope.includes(symbol, *hour));
+            let held: IdSet = of_scope.flat_map(|(_, tally)| tally.ids.ranges()).collect();
+            let absent = within.difference(&held);
             let surplus = held.difference(&known);
             findings.extend(absent.ranges().map(|ids| Finding::Absent { store, symbol: symbol.clone(), ids }));
             findings.extend(surplus.ranges().map(|ids| Finding::Surplus { store, symbol: symbol.clone(), ids }));
         }
         for (store, tallies) in [("log", &self.log), ("tables", &self.tables), ("archive", &self.archive)] {
-            let repeated: IdSet = tallies.of(symbol).flat_map(|(_, tally)| tally.repeated.ranges()).collect();
+            let of_scope = tallies.of(symbol).filter(|(hour, _)| scope.includes(symbol, *hour));
+            let repeated: IdSet = of_scope.flat_map(|(_, tally)| tally.repeated.ranges()).collect();
             findings.extend(repeated.ranges().map(|ids| Finding::Duplicate { store, symbol: symbol.clone(), ids }));
         }
-        hours.extend(self.log.of(symbol).map(|(hour, tally)| self.row(symbol, hour, tally, &nowhere)));
+        hours.extend(included.into_iter().map(|(hour, tally)| self.row(symbol, hour, tally, &nowhere)));
+    }
+
+    /// The hours in which the tables need mending: where they lack, differ from or exceed the log.
+    pub fn broken_hours(&self, scope: &Scope) -> BTreeSet<(Symbol, Timestamp)> {
+        let mut broken = BTreeSet::new();
+        let empty = Tally::default();
+        for (symbol, hour, held) in self.tables.iter() {
+            let log = self.log.get(symbol, hour).unwrap_or(&empty);
+            let ahead = self.ahead.get(symbol, hour).unwrap_or(&empty);
+            let surplus = held.ids.difference(&log.ids).difference(&ahead.ids);
+            if !surplus.is_empty() || !log.ids.difference(&held.ids).is_empty() || !held.repeated.is_empty() {
+                broken.insert((symbol.clone(), hour));
+            }
+        }
+        let absent = self
+            .log
+            .iter()
+            .filter(|(symbol, hour, _)| scope.includes(symbol, *hour) && self.tables.get(symbol, *hour).is_none());
+        broken.extend(absent.map(|(symbol, hour, _)| (symbol.clone(), hour)));
+        let differing = self.differing.iter().filter(|(store, ..)| *store == "tables");
+        broken.extend(differing.map(|(_, symbol, hour, _)| (symbol.clone(), *hour)));
+        broken
     }
 
     /// A missing range, split where the gaps table tells different causes.

@@ -1,18 +1,25 @@
 //! The audit: are all trades that the exchange issued in the log, the tables and the archive, each
 //! once and the same everywhere?
 //!
-//! In flow order: [`snapshot`] fixes how far each partition is to be compared, [`log`], [`archive`]
-//! and [`tables`] [`tally`] what each store holds per symbol and hour, [`compare`] draws up the
-//! [`report`].
+//! In flow order: [`snapshot`] fixes how far each partition is to be compared, [`plan`] lays out the
+//! archive's files, [`file`](mod@file) compares each with the log, [`hour`] the tables with the log,
+//! [`compare`] draws up the [`report`], [`proofs`] remembers what need not be read again, and
+//! [`repair`] mends what was found.
 //!
 //! The audit may run while trades flow: it compares the log up to where both the tables and the
 //! archive say they have come, and calls the rest pending.
 
-pub mod archive;
+pub mod chain;
 pub mod compare;
+pub mod file;
+pub mod hour;
 pub mod log;
+pub mod plan;
+pub mod proofs;
+pub mod repair;
 pub mod report;
 pub mod run;
+pub mod scope;
 pub mod snapshot;
 pub mod tables;
 pub mod tally;
@@ -21,9 +28,11 @@ use std::time::Duration;
 
 use ports::{PortError, persist_for};
 
+pub use repair::{Mended, repair};
 pub use report::{Finding, HourReport, Report};
 pub use run::{AuditPorts, audit};
-pub use snapshot::{Lag, Topics, lag};
+pub use scope::{Scope, Topics};
+pub use snapshot::{Lag, lag};
 
 /// Why the audit could not be done.
 #[derive(Debug, thiserror::Error)]
@@ -31,14 +40,12 @@ pub enum AuditError {
     /// A store cannot be read.
     #[error(transparent)]
     Port(#[from] PortError),
-    /// A file of the archive cannot be read.
-    #[error("{path}: {source}")]
-    File {
-        /// Which file.
-        path: String,
-        /// What was expected.
-        source: columns::ColumnsError,
-    },
+    /// Records of the log that no file of the archive can hold.
+    #[error("the log's records do not fit the archive: {0}")]
+    Columns(#[from] columns::ColumnsError),
+    /// A part of the audit ended without a result.
+    #[error("the audit broke off: {0}")]
+    BrokeOff(String),
 }
 
 /// How long a server may stay silent before an audit gives up: whoever waits for a verdict wants one.

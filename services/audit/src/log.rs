@@ -1,42 +1,55 @@
 //! What the log holds.
 
-use domain::{Position, TradeRow};
+use domain::{Position, Record, TradeRow};
 use ports::{LogScan, PortError};
 
 use crate::insist;
 use crate::tally::Tallies;
 
-/// Calls `each` with every valid trade of a partition from `from` up to `end`; returns how many
-/// records were none.
-///
-/// # Errors
-/// If the log cannot be read.
-pub async fn for_each_trade(
-    scan: &dyn LogScan,
-    from: &Position,
+/// Records of the log, a batch at a time: those of one partition from an offset on, below `end`.
+pub struct LogPages<'a> {
+    scan: &'a dyn LogScan,
+    next: Position,
     end: i64,
-    mut each: impl FnMut(&TradeRow),
-) -> Result<u64, PortError> {
-    let mut next = from.clone();
-    let mut unusable = 0;
-    while next.offset < end {
-        let records = insist("log scan", || scan.read(&next, end)).await?;
-        let Some(last) = records.last() else { break };
-        next.offset = last.offset + 1;
-        for record in &records {
-            match TradeRow::from_record(record) {
-                Ok(row) => each(&row),
-                Err(_) => unusable += 1,
-            }
-        }
+}
+
+impl<'a> LogPages<'a> {
+    /// From `from` on.
+    pub fn new(scan: &'a dyn LogScan, from: Position, end: i64) -> Self {
+        Self { scan, next: from, end }
     }
-    Ok(unusable)
+
+    /// The next records; none at the end.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub async fn next(&mut self) -> Result<Vec<Record>, PortError> {
+        if self.next.offset >= self.end {
+            return Ok(Vec::new());
+        }
+        let records = insist("log scan", || self.scan.read(&self.next, self.end)).await?;
+        self.next.offset = records.last().map_or(self.end, |last| last.offset + 1);
+        Ok(records)
+    }
 }
 
 /// Tallies a partition from `from` up to `end`; returns how many records were no valid trade.
 ///
 /// # Errors
 /// If the log cannot be read.
-pub async fn tally(scan: &dyn LogScan, from: &Position, end: i64, into: &mut Tallies) -> Result<u64, PortError> {
-    for_each_trade(scan, from, end, |row| into.add(row)).await
+pub async fn tally(scan: &dyn LogScan, from: Position, end: i64, into: &mut Tallies) -> Result<u64, PortError> {
+    let mut pages = LogPages::new(scan, from, end);
+    let mut unusable = 0;
+    loop {
+        let records = pages.next().await?;
+        if records.is_empty() {
+            return Ok(unusable);
+        }
+        for record in &records {
+            match TradeRow::from_record(record) {
+                Ok(row) => into.add(&row),
+                Err(_) => unusable += 1,
+            }
+        }
+    }
 }

@@ -2,8 +2,11 @@
 
 use std::fmt;
 
-use domain::{IdRange, Symbol, Timestamp, TopicPartition};
+use domain::lake::PartName;
+use domain::{IdRange, Position, Symbol, Timestamp, TopicPartition};
 use serde::{Serialize, Serializer};
+
+use crate::hour::Places;
 
 /// The audit's result.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -16,6 +19,63 @@ pub struct Report {
     pub pending: u64,
     /// Records of the log that are no valid trade; kept as dead letters.
     pub unusable: u64,
+    /// What was compared now, and what was proved before.
+    pub effort: Effort,
+    /// What can be mended.
+    #[serde(skip)]
+    pub damage: Vec<Damage>,
+    /// Where the log has trades of each hour.
+    #[serde(skip)]
+    pub places: Places,
+    /// How far each partition was compared.
+    #[serde(skip)]
+    pub limits: Vec<Position>,
+}
+
+/// What an audit did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Effort {
+    /// Files of the archive that were compared.
+    pub files: u64,
+    /// Files of the archive that were proved before, and so not read.
+    pub files_proved_before: u64,
+    /// Hours of symbols that were compared with the tables.
+    pub hours: u64,
+    /// Hours of symbols that were proved before, and so only counted.
+    pub hours_proved_before: u64,
+}
+
+/// Something that the log can mend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// A file that is not what the log makes of its span, up to `end` if that is known.
+    File {
+        /// Its name.
+        name: PartName,
+        /// Where it ends.
+        end: Option<i64>,
+    },
+    /// A file that covers what another one has.
+    Overlap {
+        /// Its name.
+        name: PartName,
+    },
+    /// Offsets that no file covers.
+    Hole {
+        /// The dataset.
+        dataset: String,
+        /// The first of them.
+        from: Position,
+        /// Where the next file starts.
+        end: i64,
+    },
+    /// An hour whose trades are not the same in the tables as in the log.
+    Hour {
+        /// The market.
+        symbol: Symbol,
+        /// The start of the hour.
+        hour: Timestamp,
+    },
 }
 
 /// One symbol and hour.
@@ -94,6 +154,9 @@ pub enum Finding {
         store: &'static str,
         /// The market.
         symbol: Symbol,
+        /// The start of its hour, UTC.
+        #[serde(serialize_with = "as_text")]
+        hour: Timestamp,
         /// The id.
         id: u64,
     },
@@ -108,6 +171,13 @@ pub enum Finding {
         next: i64,
         /// The log's end.
         end: i64,
+    },
+    /// A file of the archive that is not what the log makes of its span.
+    Damaged {
+        /// Its path.
+        file: String,
+        /// What is wrong with it.
+        reason: String,
     },
     /// A file of the archive that does not start where the one before it ended.
     BrokenChain {
@@ -136,6 +206,33 @@ fn as_text<T: fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S
     serializer.collect_str(value)
 }
 
+impl Finding {
+    /// What can be done about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Missing { cause, .. } if cause.starts_with("open") => {
+                "an open gap: ingest is fetching it, or will when it runs; audit again then"
+            }
+            Self::Missing { cause, .. } if cause.starts_with("unfillable") => {
+                "the exchange does not have these trades any more; the cause says why"
+            }
+            Self::Missing { .. } => "ingest finds and fills unannounced gaps when it starts: restart it",
+            Self::Duplicate { store: "log", .. } => {
+                "the log keeps what was appended twice; tables hold it once, readers of the archive drop it by (symbol, trade_id)"
+            }
+            Self::Ahead { .. } => {
+                "the log has lost its end, or it is another one: bring back its data, or start a new tape"
+            }
+            Self::Absent { .. }
+            | Self::Surplus { .. }
+            | Self::Duplicate { .. }
+            | Self::Differing { .. }
+            | Self::Damaged { .. }
+            | Self::BrokenChain { .. } => "`fulltape audit --repair` derives it again from the log",
+        }
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -143,10 +240,13 @@ impl fmt::Display for Finding {
             Self::Absent { store, symbol, ids } => write!(f, "{symbol} {ids} in the log, not in the {store}"),
             Self::Surplus { store, symbol, ids } => write!(f, "{symbol} {ids} in the {store}, not in the log"),
             Self::Duplicate { store, symbol, ids } => write!(f, "{symbol} {ids} more than once in the {store}"),
-            Self::Differing { store, symbol, id } => write!(f, "{symbol} {id} differs between the {store} and the log"),
+            Self::Differing { store, symbol, id, .. } => {
+                write!(f, "{symbol} {id} differs between the {store} and the log")
+            }
             Self::Ahead { store, partition, next, end } => {
                 write!(f, "{partition}: the {store} have come to offset {next}, the log ends at {end}")
             }
+            Self::Damaged { file, reason } => write!(f, "{file} is damaged: {reason}"),
             Self::BrokenChain { file, expected_start, start } => {
                 write!(f, "{file} starts at offset {start}, expected {expected_start}")
             }

@@ -1,23 +1,31 @@
 //! The audit itself.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use domain::{Position, Symbol, Timestamp, TradeRow, lake};
+use columns::{ArchivedTrade, Span};
+use domain::{Position, Record, Symbol, Timestamp, lake};
 use ports::{Archive, LogScan, TableQuery};
+use tokio::task::JoinSet;
 
-use crate::archive::{self, Chain};
+use crate::chain::{ArchiveFile, Chain};
 use crate::compare::Evidence;
-use crate::insist;
-use crate::report::Report;
-use crate::snapshot::{Lag, Topics, lag};
+use crate::file::{self, Checked};
+use crate::hour::{self, Stored};
+use crate::plan::{Plan, Stretch, plan};
+use crate::proofs::{FileProof, Proofs};
+use crate::report::{Damage, Finding, Report};
+use crate::scope::{Scope, Topics};
+use crate::snapshot::{Lag, lag};
 use crate::tally::{Tallies, Tally};
-use crate::{AuditError, log, tables};
+use crate::{AuditError, insist, log};
 
-/// How many differing trades of one hour and store are named.
-const NAMED: usize = 20;
+/// Files or hours that are compared at once. A file is held whole, together with what is made again
+/// of it.
+const AT_ONCE: usize = 2;
 
-/// What the audit reads.
+/// What the audit reads. The archive also keeps what was proved.
+#[derive(Clone)]
 pub struct AuditPorts {
     /// The log.
     pub scan: Arc<dyn LogScan>,
@@ -31,90 +39,199 @@ pub struct AuditPorts {
 ///
 /// # Errors
 /// If one of them cannot be read.
-pub async fn audit(ports: &AuditPorts, topics: &Topics) -> Result<Report, AuditError> {
+pub async fn audit(ports: &AuditPorts, topics: &Topics, scope: &Scope) -> Result<Report, AuditError> {
     let lags = lag(ports.scan.as_ref(), ports.query.as_ref(), ports.archive.as_ref(), topics).await?;
-    let mut audit = Audit { ports, topics, lags, evidence: Evidence::default(), report: Report::default() };
-    audit.report.pending = audit.lags.iter().map(Lag::pending).sum();
-    audit.report.findings.extend(audit.lags.iter().flat_map(Lag::ahead));
-    audit.read_log().await?;
-    audit.read_archive().await?;
-    audit.read_tables().await?;
-    audit.read_ahead().await?;
+    let proofs = Proofs::load(ports.archive.as_ref()).await?;
+    let (evidence, report) = (Evidence::default(), Report::default());
+    let mut audit = Audit { ports, topics, scope, proofs, evidence, report };
+    audit.report.findings.extend(lags.iter().flat_map(Lag::ahead));
+    let plans = audit.plan(&lags).await?;
+    audit.compare_files(&lags, plans).await?;
+    let hours = audit.hours().await?;
+    audit.compare_tables(hours).await?;
+    audit.read_ahead(&lags).await?;
     audit.read_causes().await?;
     audit.find_differing().await?;
-    let (hours, findings) = audit.evidence.judge();
-    audit.report.hours = hours;
-    audit.report.findings.extend(findings);
-    Ok(audit.report)
+    if let Err(error) = audit.proofs.save(ports.archive.as_ref()).await {
+        tracing::warn!(%error, "what was proved is not remembered, the next audit proves it again");
+    }
+    Ok(audit.finish())
 }
 
 struct Audit<'a> {
     ports: &'a AuditPorts,
     topics: &'a Topics,
-    lags: Vec<Lag>,
+    scope: &'a Scope,
+    proofs: Proofs,
     evidence: Evidence,
     report: Report,
 }
 
+/// Something to be read, with its place among the lags.
+enum Piece {
+    Trades(ArchiveFile, Span),
+    Raw(ArchiveFile, Span),
+    Bare(Position, i64),
+}
+
 impl Audit<'_> {
-    async fn read_log(&mut self) -> Result<(), AuditError> {
-        for lag in &self.lags {
-            let from = Position { at: lag.at.clone(), offset: lag.first };
-            let log = &mut self.evidence.log;
-            self.report.unusable += log::tally(self.ports.scan.as_ref(), &from, lag.limit(), log).await?;
-        }
-        Ok(())
-    }
-
-    async fn read_archive(&mut self) -> Result<(), AuditError> {
+    /// Lays out both chains of each partition; those of the trades first.
+    async fn plan(&mut self, lags: &[Lag]) -> Result<Vec<Plan>, AuditError> {
         let archive = self.ports.archive.as_ref();
-        let trades = Chain::list(archive, lake::TRADES).await?;
-        let raw = Chain::list(archive, &lake::raw_dataset(&self.topics.stream)).await?;
-        for lag in &self.lags {
-            let first = Position { at: lag.at.clone(), offset: lag.first };
-            for chain in [&trades, &raw] {
-                self.report.findings.extend(chain.check(archive, &first, lag.limit()).await?);
-            }
-            let evidence = &mut self.evidence;
-            for name in trades.of(lag.at.partition).filter(|name| name.start_offset < lag.limit()) {
-                archive::for_each_row(archive, name, lag.limit(), |offset, row| {
-                    evidence.archive.add(row);
-                    // What retention took from the log, the archive alone remembers.
-                    if offset < lag.first {
-                        evidence.log.add(row);
-                    }
-                })
-                .await?;
+        let mut plans = Vec::new();
+        for dataset in [lake::TRADES.to_owned(), lake::raw_dataset(&self.topics.stream)] {
+            let chain = Chain::list(archive, &dataset).await?;
+            for lag in lags {
+                let known = (!self.scope.deep).then_some(&self.proofs);
+                let mut plan = plan(archive, &chain, known, lag, lag.limit()).await?;
+                self.report.findings.append(&mut plan.findings);
+                self.report.damage.append(&mut plan.damage);
+                plans.push(plan);
             }
         }
-        Ok(())
+        for (lag, plan) in lags.iter().zip(&plans) {
+            let limit = Position { at: lag.at.clone(), offset: plan.end.unwrap_or(lag.first) };
+            self.report.limits.push(limit);
+        }
+        Ok(plans)
     }
 
-    async fn read_tables(&mut self) -> Result<(), AuditError> {
-        let mut hours: BTreeSet<(Symbol, Timestamp)> = BTreeSet::new();
-        hours.extend(self.evidence.log.iter().map(|(symbol, hour, _)| (symbol.clone(), hour)));
+    async fn compare_files(&mut self, lags: &[Lag], plans: Vec<Plan>) -> Result<(), AuditError> {
+        let firsts: BTreeMap<i32, i64> = lags.iter().map(|lag| (lag.at.partition, lag.first)).collect();
+        let mut pieces = VecDeque::new();
+        for (n, plan) in plans.into_iter().enumerate() {
+            let is_trades = n < lags.len();
+            for stretch in plan.stretches {
+                match stretch {
+                    Stretch::Proved(name, proof) => {
+                        self.report.effort.files_proved_before += 1;
+                        let at = lags[n % lags.len()].at.clone();
+                        let place = (Position { at, offset: name.start_offset }, proof.end);
+                        self.count(&proof.tallies(), None, proof.unusable, &place);
+                    }
+                    Stretch::File(file, span) if is_trades => pieces.push_back(Piece::Trades(file, span)),
+                    Stretch::File(file, span) => pieces.push_back(Piece::Raw(file, span)),
+                    Stretch::Bare(from, end) if is_trades => pieces.push_back(Piece::Bare(from, end)),
+                    Stretch::Bare(..) => {}
+                }
+            }
+        }
+        let mut running = JoinSet::new();
+        loop {
+            while running.len() < AT_ONCE
+                && let Some(piece) = pieces.pop_front()
+            {
+                let ports = self.ports.clone();
+                let first = match &piece {
+                    Piece::Trades(file, _) | Piece::Raw(file, _) => firsts.get(&file.name.partition),
+                    Piece::Bare(from, _) => firsts.get(&from.at.partition),
+                };
+                let first = first.copied().unwrap_or_default();
+                running.spawn(async move { (check(&ports, &piece, first).await, piece) });
+            }
+            let Some(joined) = running.join_next().await else { return Ok(()) };
+            let (checked, piece) = joined.map_err(|error| AuditError::BrokeOff(error.to_string()))?;
+            self.note(&piece, checked?);
+        }
+    }
+
+    fn note(&mut self, piece: &Piece, checked: Checked) {
+        let (file, span) = match piece {
+            Piece::Trades(file, span) | Piece::Raw(file, span) => (file, span),
+            Piece::Bare(from, end) => {
+                return self.count(&checked.log, Some(&Tallies::default()), checked.unusable, &(from.clone(), *end));
+            }
+        };
+        self.report.effort.files += 1;
+        let proof = checked.is_proved.then(|| FileProof {
+            length: file.length,
+            end: span.end,
+            unusable: checked.unusable,
+            trades: checked.log.iter().map(|(symbol, hour, tally)| (symbol.clone(), hour, tally.clone())).collect(),
+        });
+        self.proofs.note_file(&file.name, proof);
+        if let Some(reason) = checked.fault {
+            self.report.findings.push(Finding::Damaged { file: file.name.to_string(), reason });
+            self.report.damage.push(Damage::File { name: file.name.clone(), end: Some(span.end) });
+        }
+        if matches!(piece, Piece::Trades(..)) {
+            let place = (Position { at: span.at.clone(), offset: span.start }, span.end);
+            self.count(&checked.log, checked.held.as_ref(), checked.unusable, &place);
+            let differing = checked.differing.into_iter();
+            self.evidence.differing.extend(differing.map(|(symbol, hour, id)| ("archive", symbol, hour, id)));
+        }
+    }
+
+    /// Counts the trades of a stretch: those of the log, and those of the archive if they are others.
+    fn count(&mut self, log: &Tallies, held: Option<&Tallies>, unusable: u64, place: &hour::Place) {
+        self.evidence.log.merge(log);
+        self.evidence.archive.merge(held.unwrap_or(log));
+        self.report.unusable += unusable;
+        log.iter().for_each(|(symbol, hour, _)| self.report.places.note(symbol, hour, place.clone()));
+    }
+
+    /// The hours to be compared with the tables: those that the log has, and those that the tables say
+    /// they have.
+    async fn hours(&mut self) -> Result<BTreeSet<(Symbol, Timestamp)>, AuditError> {
+        let log = self.evidence.log.iter().map(|(symbol, hour, _)| (symbol.clone(), hour));
+        let mut hours: BTreeSet<_> = log.filter(|(symbol, hour)| self.scope.includes(symbol, *hour)).collect();
         let days: BTreeSet<_> = hours.iter().map(|(symbol, hour)| (symbol.clone(), hour.day())).collect();
         for (symbol, day) in days {
             for row in insist("read completeness", || self.ports.query.completeness(&symbol, day)).await? {
+                if !self.scope.includes(&symbol, row.hour) {
+                    continue;
+                }
                 hours.insert((symbol.clone(), row.hour));
                 if let Some(duplicates) = row.duplicates {
                     self.evidence.dropped.insert((symbol.clone(), row.hour), duplicates.dropped);
                 }
             }
         }
-        let stored = &mut self.evidence.tables;
-        for (symbol, hour) in hours {
-            tables::for_each_trade(self.ports.query.as_ref(), &symbol, hour, |row| stored.add(row)).await?;
+        Ok(hours)
+    }
+
+    async fn compare_tables(&mut self, hours: BTreeSet<(Symbol, Timestamp)>) -> Result<(), AuditError> {
+        let mut running = JoinSet::new();
+        let mut hours = hours.into_iter();
+        loop {
+            while running.len() < AT_ONCE
+                && let Some((symbol, hour)) = hours.next()
+            {
+                let log = self.evidence.log.get(&symbol, hour).cloned().unwrap_or_default();
+                let is_proved = !self.scope.deep && self.proofs.has_hour(&symbol, hour, &log);
+                let query = self.ports.query.clone();
+                running.spawn(async move {
+                    let stored = hour::read(query.as_ref(), &symbol, hour, &log, is_proved).await;
+                    (symbol, hour, log, is_proved, stored)
+                });
+            }
+            let Some(joined) = running.join_next().await else { return Ok(()) };
+            let (symbol, hour, log, is_proved, stored) =
+                joined.map_err(|error| AuditError::BrokeOff(error.to_string()))?;
+            let effort = &mut self.report.effort;
+            *(if is_proved { &mut effort.hours_proved_before } else { &mut effort.hours }) += 1;
+            self.note_hour(symbol, hour, &log, &stored?);
         }
-        Ok(())
+    }
+
+    fn note_hour(&mut self, symbol: Symbol, hour: Timestamp, log: &Tally, stored: &Stored) {
+        let is_same = stored.has(log);
+        let is_all = stored.held.rows == log.rows;
+        self.proofs.note_hour(&symbol, hour, Some(log).filter(|_| is_same && is_all));
+        self.evidence.tables.put(&symbol, hour, &stored.held);
+        if !is_same {
+            self.evidence.suspects.push((symbol, hour));
+        }
     }
 
     /// What was appended meanwhile: the tables may have it already.
-    async fn read_ahead(&mut self) -> Result<(), AuditError> {
+    async fn read_ahead(&mut self, lags: &[Lag]) -> Result<(), AuditError> {
         let now = insist("log bounds", || self.ports.scan.bounds(&self.topics.stream)).await?;
-        for (lag, bounds) in self.lags.iter().zip(now) {
+        let limits = self.report.limits.iter().zip(lags.iter().zip(now));
+        for (limit, (lag, bounds)) in limits {
+            self.report.pending += u64::try_from(lag.end - limit.offset).unwrap_or(0);
             let ahead = &mut self.evidence.ahead;
-            log::tally(self.ports.scan.as_ref(), &lag.limit_position(), bounds.end, ahead).await?;
+            log::tally(self.ports.scan.as_ref(), limit.clone(), bounds.end, ahead).await?;
         }
         Ok(())
     }
@@ -129,65 +246,37 @@ impl Audit<'_> {
 
     /// Where the sums of fingerprints differ, looks for the trades.
     async fn find_differing(&mut self) -> Result<(), AuditError> {
-        let suspects: Vec<(Symbol, Timestamp)> = {
-            let log = self.evidence.log.iter();
-            log.filter(|(symbol, hour, tally)| self.is_suspect(symbol, *hour, tally))
-                .map(|(symbol, hour, _)| (symbol.clone(), hour))
-                .collect()
-        };
-        for (symbol, hour) in suspects {
-            let expected = self.fingerprints(&symbol, hour).await?;
-            let mut stored = Vec::new();
-            tables::for_each_trade(self.ports.query.as_ref(), &symbol, hour, |row| {
-                if differs(&expected, row) {
-                    stored.push(("tables", row.trade.id));
-                }
-            })
-            .await?;
-            let mut archived = Vec::new();
-            let chain = Chain::list(self.ports.archive.as_ref(), lake::TRADES).await?;
-            for lag in &self.lags {
-                for name in chain.of(lag.at.partition).filter(|name| name.start_offset < lag.limit()) {
-                    archive::for_each_row(self.ports.archive.as_ref(), name, lag.limit(), |_, row| {
-                        let here = row.trade.symbol == symbol && row.hour() == hour;
-                        if here && differs(&expected, row) {
-                            archived.push(("archive", row.trade.id));
-                        }
-                    })
-                    .await?;
-                }
-            }
-            let named = stored.into_iter().take(NAMED).chain(archived.into_iter().take(NAMED));
-            self.evidence.differing.extend(named.map(|(store, id)| (store, symbol.clone(), hour, id)));
+        for (symbol, hour) in self.evidence.suspects.clone() {
+            let places = self.report.places.of(&symbol, hour);
+            let (scan, query) = (self.ports.scan.as_ref(), self.ports.query.as_ref());
+            let ids = hour::differing(scan, query, &symbol, hour, &places).await?;
+            let differing = ids.into_iter().map(|id| ("tables", symbol.clone(), hour, id));
+            self.evidence.differing.extend(differing);
         }
         Ok(())
     }
 
-    fn is_suspect(&self, symbol: &Symbol, hour: Timestamp, log: &Tally) -> bool {
-        let differs = |held: &Tallies| {
-            let held = held.get(symbol, hour);
-            held.is_some_and(|held| held.ids == log.ids && held.fingerprint != log.fingerprint)
-        };
-        // With trades behind the limit in the same hour, the tables' sum has more in it.
-        let unsettled = self.evidence.tables.get(symbol, hour).is_some_and(|held| held.ids != log.ids);
-        differs(&self.evidence.tables) || differs(&self.evidence.archive) || unsettled
-    }
-
-    async fn fingerprints(&self, symbol: &Symbol, hour: Timestamp) -> Result<BTreeMap<u64, u64>, AuditError> {
-        let mut fingerprints = BTreeMap::new();
-        for lag in &self.lags {
-            let from = Position { at: lag.at.clone(), offset: lag.first };
-            log::for_each_trade(self.ports.scan.as_ref(), &from, lag.limit(), |row| {
-                if row.trade.symbol == *symbol && row.hour() == hour {
-                    fingerprints.entry(row.trade.id).or_insert_with(|| row.fingerprint());
-                }
-            })
-            .await?;
-        }
-        Ok(fingerprints)
+    fn finish(mut self) -> Report {
+        let (hours, findings) = self.evidence.judge(self.scope);
+        let broken = self.evidence.broken_hours(self.scope).into_iter();
+        let damage = broken.map(|(symbol, hour)| Damage::Hour { symbol, hour });
+        self.report.damage.extend(damage);
+        self.report.hours = hours;
+        self.report.findings.extend(findings);
+        self.report
     }
 }
 
-fn differs(expected: &BTreeMap<u64, u64>, row: &TradeRow) -> bool {
-    expected.get(&row.trade.id).is_some_and(|fingerprint| *fingerprint != row.fingerprint())
+async fn check(ports: &AuditPorts, piece: &Piece, first: i64) -> Result<Checked, AuditError> {
+    let (scan, archive) = (ports.scan.as_ref(), ports.archive.as_ref());
+    match piece {
+        Piece::Trades(file, span) => file::check::<ArchivedTrade>(scan, archive, file, span, first).await,
+        Piece::Raw(file, span) => file::check::<Record>(scan, archive, file, span, first).await,
+        Piece::Bare(from, end) => {
+            let mut checked = Checked::default();
+            let from = Position { offset: from.offset.max(first), ..from.clone() };
+            checked.unusable = log::tally(scan, from, *end, &mut checked.log).await?;
+            Ok(checked)
+        }
+    }
 }

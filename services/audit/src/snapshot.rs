@@ -1,21 +1,13 @@
 //! How far each partition can be compared: the log is always ahead of what is derived from it.
 
-use domain::{Position, TopicPartition, lake};
+use domain::{TopicPartition, lake};
 use ports::{Archive, Bounds, LogScan, TableQuery};
 
 use crate::AuditError;
-use crate::archive::Chain;
+use crate::chain::Chain;
 use crate::insist;
 use crate::report::Finding;
-
-/// The topics that the audit compares.
-#[derive(Clone, Debug)]
-pub struct Topics {
-    /// The topic of trades.
-    pub stream: domain::Topic,
-    /// The role whose checkpoints say how far the tables have come.
-    pub role: String,
-}
+use crate::scope::Topics;
 
 /// How far one partition has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,11 +41,6 @@ impl Lag {
     /// Records that are in the log, and not yet in the tables or the archive.
     pub fn pending(&self) -> u64 {
         u64::try_from(self.end - self.limit()).unwrap_or(0)
-    }
-
-    /// The position at which comparison ends.
-    pub fn limit_position(&self) -> Position {
-        Position { at: self.at.clone(), offset: self.limit() }
     }
 }
 

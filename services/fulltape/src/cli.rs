@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
-use domain::Symbol;
+use domain::{Symbol, Timestamp};
 use runtime::{ConfigErrors, configuration};
 
 use crate::config::{self, Config};
@@ -100,6 +100,29 @@ pub struct Audit {
     /// Wait up to this many seconds until all that the log has is stored and archived.
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub wait: u64,
+    /// Only these symbols, for example BTCUSDT,ETHUSDT.
+    #[arg(long = "symbol", value_name = "SYMBOLS", value_delimiter = ',')]
+    symbols: Vec<Symbol>,
+    /// Only hours from this day or time on, for example 2026-11-21 or 2026-11-21T08:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    from: Option<Timestamp>,
+    /// Only hours before this day or time.
+    #[arg(long, value_name = "TIME")]
+    to: Option<Timestamp>,
+    /// Compare every row again, also what earlier audits have proved.
+    #[arg(long)]
+    deep: bool,
+    /// Derive again from the log what is not as it should be, then audit again.
+    #[arg(long)]
+    pub repair: bool,
+}
+
+impl Audit {
+    /// What is to be audited.
+    pub fn scope(&self) -> audit::Scope {
+        let symbols = self.symbols.iter().cloned().collect();
+        audit::Scope { symbols, from: self.from, to: self.to, deep: self.deep }
+    }
 }
 
 /// Options of `init`.

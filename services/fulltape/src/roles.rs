@@ -132,20 +132,25 @@ pub async fn archiver(config: Config, stop: CancellationToken) -> anyhow::Result
 /// If a store cannot be read.
 pub async fn audit(config: Config, options: cli::Audit, stop: CancellationToken) -> anyhow::Result<ExitCode> {
     let auditing = async {
+        let (topics, scope) = (config.log.audited(), options.scope());
+        let repairer = if options.repair { Some(wire::Repairer::connect(&config).await?) } else { None };
         let ports = wire::audit_ports(&config).await?;
-        let topics = config.log.audited();
         wait_until_settled(&ports, &topics, Duration::from_secs(options.wait)).await?;
-        anyhow::Ok(audit::audit(&ports, &topics).await?)
+        let report = audit::audit(&ports, &topics, &scope).await?;
+        let Some(repairer) = repairer.filter(|_| !report.damage.is_empty()) else { return Ok((report, Vec::new())) };
+        let now = wire::clock().now();
+        let mended = audit::repair(&ports, repairer.tables.as_ref(), &topics, &report, now).await?;
+        anyhow::Ok((audit::audit(&ports, &topics, &scope).await?, mended))
     };
-    let report = tokio::select! {
+    let (report, mended) = tokio::select! {
         biased;
         () = stop.cancelled() => anyhow::bail!("interrupted"),
-        report = auditing => report?,
+        outcome = auditing => outcome?,
     };
     let text = if options.json {
-        format!("{}\n", serde_json::to_string_pretty(&report)?)
+        format!("{}\n", serde_json::to_string_pretty(&tables::Json::new(&report, &mended))?)
     } else {
-        format!("{}{}\n", tables::rendered(&report), wire::audited(&config))
+        format!("{}{}\n", tables::rendered(&report, &mended), wire::audited(&config))
     };
     // Whoever has read enough may close the pipe: the verdict is the exit status.
     let _ = std::io::stdout().write_all(text.as_bytes());

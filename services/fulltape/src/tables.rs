@@ -1,14 +1,39 @@
 //! Reports for people: the audit as a table.
 
-use audit::Report;
+use std::collections::BTreeSet;
+
+use audit::{Finding, Mended, Report};
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{Cell, CellAlignment, Table};
+use serde::Serialize;
 
 /// How many findings are listed.
 const LISTED: usize = 50;
 
-/// The report as a table and a verdict.
-pub fn rendered(report: &Report) -> String {
+/// The report for machines.
+#[derive(Serialize)]
+pub struct Json<'a> {
+    complete: bool,
+    #[serde(flatten)]
+    report: &'a Report,
+    hints: BTreeSet<&'static str>,
+    mended: Vec<String>,
+}
+
+impl<'a> Json<'a> {
+    /// Of a report, and what was mended before it.
+    pub fn new(report: &'a Report, mended: &[Mended]) -> Self {
+        let mended = mended.iter().map(Mended::to_string).collect();
+        Self { complete: report.is_complete(), report, hints: hints(report), mended }
+    }
+}
+
+fn hints(report: &Report) -> BTreeSet<&'static str> {
+    report.findings.iter().map(Finding::hint).collect()
+}
+
+/// The report as a table and a verdict, behind what was mended.
+pub fn rendered(report: &Report, mended: &[Mended]) -> String {
     let mut table = Table::new();
     table.load_preset(UTF8_HORIZONTAL_ONLY);
     table.set_header([
@@ -38,12 +63,16 @@ pub fn rendered(report: &Report) -> String {
         row.extend(figures.map(|figure| Cell::new(grouped(figure)).set_alignment(CellAlignment::Right)));
         table.add_row(row);
     }
-    let mut text = format!("{table}\n");
+    let mut text: String = mended.iter().map(|mended| format!("mended {mended}\n")).collect();
+    text.push_str(&format!("{table}\n"));
     for finding in report.findings.iter().take(LISTED) {
         text.push_str(&format!("{finding}\n"));
     }
     if report.findings.len() > LISTED {
         text.push_str(&format!("… and {} more\n", report.findings.len() - LISTED));
+    }
+    for hint in hints(report) {
+        text.push_str(&format!("→ {hint}\n"));
     }
     text.push_str(&verdict(report));
     text
@@ -60,9 +89,17 @@ fn verdict(report: &Report) -> String {
         unusable => format!(", {} unusable records kept as dead letters", grouped(unusable)),
     };
     let dropped = grouped(report.total(|hour| hour.dropped));
+    let effort = report.effort;
+    let before = match (effort.files_proved_before, effort.hours_proved_before) {
+        (0, 0) => String::new(),
+        (files, hours) => {
+            let (all_files, all_hours) = (files + effort.files, hours + effort.hours);
+            format!("proved before: {files} of {all_files} files, {hours} of {all_hours} hours of the tables\n")
+        }
+    };
     let word = if report.is_complete() { "complete" } else { "NOT COMPLETE" };
     let missing = grouped(report.total(|hour| hour.missing));
-    format!("{word}: {log} trades, {missing} missing, {dropped} duplicates dropped{pending}{unusable}\n")
+    format!("{word}: {log} trades, {missing} missing, {dropped} duplicates dropped{pending}{unusable}\n{before}")
 }
 
 /// A number with its thousands set apart.

@@ -132,6 +132,32 @@ pub async fn audit_ports(config: &Config) -> anyhow::Result<AuditPorts> {
     Ok(AuditPorts { scan, query, archive })
 }
 
+/// What a repair writes to. It holds the data folder, if any store is local: nobody else may be
+/// writing there.
+pub struct Repairer {
+    _folder: Option<DataFolder>,
+    /// The tables.
+    pub tables: Arc<dyn Tables>,
+}
+
+impl Repairer {
+    /// Takes the data folder and connects to the tables.
+    ///
+    /// # Errors
+    /// If another process has the folder, or the tables cannot be used.
+    pub async fn connect(config: &Config) -> anyhow::Result<Self> {
+        let folder = match uses_folder(config) {
+            true => Some(DataFolder::lock(&config.data).context("--repair needs the tape for itself")?),
+            false => None,
+        };
+        let tables: Arc<dyn Tables> = match config.tables.kind {
+            TablesKind::Local => Arc::new(LocalTables::open(path_of(&folder))?),
+            TablesKind::Cassandra => cassandra_tables(config, AUDIT_PATIENCE).await?.0,
+        };
+        Ok(Self { _folder: folder, tables })
+    }
+}
+
 /// What an audit has read, for people.
 pub fn audited(config: &Config) -> String {
     match config.log.kind {

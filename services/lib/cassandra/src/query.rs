@@ -70,6 +70,12 @@ impl TableQuery for CassandraTables {
         rows.into_iter().map(|columns| trade_row(symbol, columns)).collect()
     }
 
+    async fn count_trades(&self, symbol: &Symbol, hour: Timestamp) -> Result<u64, PortError> {
+        let key = (symbol.as_str(), timestamp_to_cql(hour));
+        let rows: Vec<(i64,)> = self.select("a count of trades", &self.statements.count_trades, key).await?;
+        number_from_cql("count", rows.first().map_or(0, |(count,)| *count))
+    }
+
     async fn gaps(&self, symbol: &Symbol) -> Result<Vec<GapRow>, PortError> {
         let rows: Vec<GapColumns> = self.select("gaps", &self.statements.select_gaps, (symbol.as_str(),)).await?;
         rows.into_iter().map(|columns| gap_row(symbol, columns)).collect()

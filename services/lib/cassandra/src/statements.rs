@@ -14,6 +14,7 @@ use crate::error::{Kind, prepare, timed_out};
 #[derive(Debug)]
 pub(crate) struct Statements {
     pub insert_trade: PreparedStatement,
+    pub delete_trade: PreparedStatement,
     pub insert_gap: PreparedStatement,
     pub insert_completeness: PreparedStatement,
     pub insert_duplicates: PreparedStatement,
@@ -21,6 +22,7 @@ pub(crate) struct Statements {
     pub select_checkpoint: PreparedStatement,
     pub select_trades: PreparedStatement,
     pub select_trades_after: PreparedStatement,
+    pub count_trades: PreparedStatement,
     pub select_gaps: PreparedStatement,
     pub select_completeness: PreparedStatement,
 }
@@ -28,6 +30,9 @@ pub(crate) struct Statements {
 const INSERT_TRADE: &str = "INSERT INTO {ks}.trades (symbol, hour, trade_time, trade_id, price, quantity, \
      trade_time_us, event_time_us, received_at_us, buyer_is_maker, origin) \
      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
+
+const DELETE_TRADE: &str = "DELETE FROM {ks}.trades USING TIMESTAMP ? \
+     WHERE symbol = ? AND hour = ? AND trade_time = ? AND trade_id = ?";
 
 const INSERT_GAP: &str = "INSERT INTO {ks}.gaps (symbol, from_id, to_id, state, cause, detected_at, filled_at) \
      VALUES (?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
@@ -53,6 +58,8 @@ const SELECT_TRADES_AFTER: &str = "SELECT trade_id, price, quantity, trade_time_
      buyer_is_maker, origin FROM {ks}.trades WHERE symbol = ? AND hour = ? AND (trade_time, trade_id) > (?, ?) \
      ORDER BY trade_time ASC, trade_id ASC LIMIT ?";
 
+const COUNT_TRADES: &str = "SELECT count(*) FROM {ks}.trades WHERE symbol = ? AND hour = ?";
+
 const SELECT_GAPS: &str = "SELECT from_id, to_id, state, cause, detected_at, filled_at, WRITETIME(filled_at), \
      WRITETIME(state) FROM {ks}.gaps WHERE symbol = ?";
 
@@ -68,6 +75,7 @@ impl Statements {
         // only some replicas have it.
         Ok(Self {
             insert_trade: write(INSERT_TRADE).await?,
+            delete_trade: write(DELETE_TRADE).await?,
             insert_gap: write(INSERT_GAP).await?,
             insert_completeness: write(INSERT_COMPLETENESS).await?,
             insert_duplicates: write(INSERT_DUPLICATES).await?,
@@ -75,6 +83,7 @@ impl Statements {
             select_checkpoint: write(SELECT_CHECKPOINT).await?,
             select_trades: read(SELECT_TRADES).await?,
             select_trades_after: read(SELECT_TRADES_AFTER).await?,
+            count_trades: read(COUNT_TRADES).await?,
             select_gaps: read(SELECT_GAPS).await?,
             select_completeness: read(SELECT_COMPLETENESS).await?,
         })

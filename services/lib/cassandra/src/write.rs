@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use async_trait::async_trait;
-use domain::{CompletenessRow, DuplicatesRow, GapRow, Position, TopicPartition, TradeRow};
+use domain::{CompletenessRow, DuplicatesRow, GapRow, Position, Timestamp, TopicPartition, TradeRow};
 use futures::{StreamExt, TryStreamExt};
 use ports::{Checkpoint, PortError, Tables};
 use scylla::errors::ExecutionError;
@@ -25,6 +25,7 @@ const SEQUENCE_BITS: u32 = 16;
 
 type TradeValues<'a> =
     (&'a str, CqlTimestamp, CqlTimestamp, i64, CqlDecimal, CqlDecimal, i64, MaybeUnset<i64>, i64, bool, &'a str, i64);
+type TradeKey<'a> = (i64, &'a str, CqlTimestamp, CqlTimestamp, i64);
 type GapValues<'a> = (&'a str, i64, i64, &'a str, &'a str, CqlTimestamp, MaybeUnset<CqlTimestamp>, i64);
 type CompletenessValues<'a> = (&'a str, CqlDate, CqlTimestamp, i64, i64, i64, i64, i64, i64, i64);
 type DuplicatesValues<'a> = (&'a str, CqlDate, CqlTimestamp, i64, i64);
@@ -32,20 +33,16 @@ type DuplicatesValues<'a> = (&'a str, CqlDate, CqlTimestamp, i64, i64);
 #[async_trait]
 impl Tables for CassandraTables {
     async fn write_trades(&self, rows: &[TradeRow]) -> Result<(), PortError> {
-        let Some(first) = rows.first() else { return Ok(()) };
-        if rows.iter().any(|row| row.trade.symbol != first.trade.symbol || row.hour() != first.hour()) {
-            return Err(PortError::refused(SYSTEM, "trades of several symbols or hours in one call"));
-        }
-        let values = rows.iter().map(trade_values).collect::<Result<Vec<_>, _>>()?;
-        let statement = &self.statements.insert_trade;
-        let mut batch = Batch::new_with_statements(
-            BatchType::Unlogged,
-            vec![BatchStatement::PreparedStatement(statement.clone()); values.len()],
-        );
-        batch.set_is_idempotent(true);
-        batch.set_consistency(self.config.write_consistency.into());
-        batch.set_retry_policy(statement.get_retry_policy().cloned());
-        self.written("trades", self.session.batch(&batch, values)).await
+        let writetimes = rows.iter().map(|row| row.trade.trade_time.micros());
+        self.put_trades(rows, writetimes).await
+    }
+
+    async fn mend_trades(&self, wrong: &[TradeRow], right: &[TradeRow], now: Timestamp) -> Result<(), PortError> {
+        // Later than whatever was written or deleted by hand; the rows later than their own deletion.
+        let delete = now.micros();
+        let keys = wrong.iter().chain(right).map(|row| trade_key(row, delete)).collect::<Result<Vec<_>, _>>()?;
+        self.insert_each("deletions of trades", &self.statements.delete_trade, keys).await?;
+        self.put_trades(right, std::iter::repeat(delete + 1)).await
     }
 
     async fn write_gaps(&self, rows: &[GapRow]) -> Result<(), PortError> {
@@ -75,6 +72,24 @@ impl Tables for CassandraTables {
 }
 
 impl CassandraTables {
+    async fn put_trades(&self, rows: &[TradeRow], writetimes: impl Iterator<Item = i64>) -> Result<(), PortError> {
+        let Some(first) = rows.first() else { return Ok(()) };
+        if rows.iter().any(|row| row.trade.symbol != first.trade.symbol || row.hour() != first.hour()) {
+            return Err(PortError::refused(SYSTEM, "trades of several symbols or hours in one call"));
+        }
+        let values = rows.iter().zip(writetimes);
+        let values = values.map(|(row, writetime)| trade_values(row, writetime)).collect::<Result<Vec<_>, _>>()?;
+        let statement = &self.statements.insert_trade;
+        let mut batch = Batch::new_with_statements(
+            BatchType::Unlogged,
+            vec![BatchStatement::PreparedStatement(statement.clone()); values.len()],
+        );
+        batch.set_is_idempotent(true);
+        batch.set_consistency(self.config.write_consistency.into());
+        batch.set_retry_policy(statement.get_retry_policy().cloned());
+        self.written("trades", self.session.batch(&batch, values)).await
+    }
+
     async fn insert_each<V: SerializeRow + Send>(
         &self,
         what: &str,
@@ -124,9 +139,14 @@ fn first_writetime(offset: i64) -> Result<i64, PortError> {
         .ok_or_else(|| PortError::refused(SYSTEM, format!("a checkpoint at offset {offset}")))
 }
 
-fn trade_values(row: &TradeRow) -> Result<TradeValues<'_>, PortError> {
+fn trade_key(row: &TradeRow, writetime: i64) -> Result<TradeKey<'_>, PortError> {
     let trade = &row.trade;
-    let time = trade.trade_time.micros();
+    let (hour, time) = (timestamp_to_cql(row.hour()), timestamp_to_cql(trade.trade_time));
+    Ok((writetime, trade.symbol.as_str(), hour, time, number_to_cql("trade_id", trade.id)?))
+}
+
+fn trade_values(row: &TradeRow, writetime: i64) -> Result<TradeValues<'_>, PortError> {
+    let trade = &row.trade;
     Ok((
         trade.symbol.as_str(),
         timestamp_to_cql(row.hour()),
@@ -134,12 +154,12 @@ fn trade_values(row: &TradeRow) -> Result<TradeValues<'_>, PortError> {
         number_to_cql("trade_id", trade.id)?,
         decimal_to_cql(trade.price),
         decimal_to_cql(trade.quantity),
-        time,
+        trade.trade_time.micros(),
         trade.event_time.map_or(MaybeUnset::Unset, |event| MaybeUnset::Set(event.micros())),
         row.received_at.micros(),
         trade.buyer_is_maker,
         row.origin.as_str(),
-        time,
+        writetime,
     ))
 }
 

@@ -83,6 +83,14 @@ pub fn read_footer(end_of_file: &[u8]) -> Result<Tail, ColumnsError> {
     Footer::of(&metadata.map_err(|error| ColumnsError::damaged(&error))?).map(|footer| Tail::Complete(footer.into()))
 }
 
+/// What wrote a file, as its end says; `None` if it does not say.
+pub fn writer_of(end_of_file: &[u8]) -> Option<String> {
+    let (before, tail) = end_of_file.split_last_chunk::<FOOTER_SIZE>()?;
+    let start = before.len().checked_sub(FooterTail::try_new(tail).ok()?.metadata_length())?;
+    let metadata = ParquetMetaDataReader::decode_metadata(&before[start..]).ok()?;
+    metadata.file_metadata().created_by().map(str::to_owned)
+}
+
 impl Footer {
     /// Offsets in the span that the log did not have: it deleted the records before they were read,
     /// or its own bookkeeping took the offsets.

@@ -18,6 +18,7 @@ mod writer;
 pub use decode::{decode_raw, decode_trades, raw_of_batch, trades_of_batch};
 pub use encode::{PartEncoder, RawEncoder, TradeEncoder};
 pub use error::ColumnsError;
-pub use footer::{Footer, Span, TAIL, Tail, read_footer};
+pub use footer::{Footer, Span, TAIL, Tail, read_footer, writer_of};
 pub use row::ArchivedTrade;
 pub use schema::{raw_schema, trades_schema};
+pub use writer::WRITER;

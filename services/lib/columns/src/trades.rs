@@ -68,6 +68,11 @@ impl TradeEncoder {
         if self.waiting >= BATCH_ROWS { self.encode() } else { Ok(()) }
     }
 
+    /// Counts a record that is no valid trade, and so has no row.
+    pub fn skip(&mut self) {
+        self.skipped += 1;
+    }
+
     fn count_id(&mut self, trade: &Trade) {
         if let Some(range) = self.ids.get_mut(&trade.symbol) {
             range.from = range.from.min(trade.id);
@@ -89,7 +94,7 @@ impl PartEncoder for TradeEncoder {
         match ArchivedTrade::from_record(record) {
             Ok(trade) => self.push_row(&trade),
             Err(_) => {
-                self.skipped += 1;
+                self.skip();
                 Ok(())
             }
         }

@@ -18,9 +18,10 @@ const ROW_GROUP_BYTES: usize = 16 * 1024 * 1024;
 /// The cheapest level: prices repeat so much that higher ones gain little.
 const ZSTD_LEVEL: i32 = 1;
 
-/// Names the writer in the file, whatever version of the library wrote it: the same rows give the
-/// same bytes.
-const CREATED_BY: &str = "fulltape";
+/// Names the writer in the file. Two files with the same writer, span and rows are the same to the
+/// last bit: the number changes with the bytes, for example with the library's version, and a test
+/// says when.
+pub const WRITER: &str = "fulltape 1";
 
 /// One file being written. Costs nothing until the first batch.
 pub(crate) struct PartWriter {
@@ -83,7 +84,7 @@ pub(crate) fn properties() -> WriterPropertiesBuilder {
     WriterProperties::builder()
         .set_compression(Compression::ZSTD(level))
         .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
-        .set_created_by(CREATED_BY.to_owned())
+        .set_created_by(WRITER.to_owned())
 }
 
 /// Numbers that mostly grow: stored as differences, they make files of trades half as long. Each

@@ -19,6 +19,12 @@ pub fn raw_dataset(topic: &str) -> String {
 /// The folder of unfinished files. No reader looks here.
 pub const TEMPORARY: &str = "_tmp";
 
+/// The folder of what audits have proved. No reader looks here.
+pub const AUDIT: &str = "_audit";
+
+/// The folder of damaged files that were made again, by the time of the repair. No reader looks here.
+pub const DAMAGED: &str = "_damaged";
+
 /// A published file of the archive.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PartName {

@@ -2,8 +2,9 @@
 //! partitions and folders. All of it in UTC.
 
 use std::fmt;
+use std::str::FromStr;
 
-use chrono::{DateTime, SecondsFormat};
+use chrono::{DateTime, NaiveDate, SecondsFormat};
 use serde::{Deserialize, Serialize};
 
 const MICROS_PER_MILLI: i64 = 1_000;
@@ -93,9 +94,40 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// A text that names no point in time.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected a date or a time such as 2026-11-21 or 2026-11-21T08:00:00Z, got {0:?}")]
+pub struct TimeError(String);
+
+/// A day, by its start, or a time with its zone.
+impl FromStr for Timestamp {
+    type Err = TimeError;
+
+    fn from_str(text: &str) -> Result<Self, TimeError> {
+        let day = || NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0);
+        let time = DateTime::parse_from_rfc3339(text).ok().map(|time| time.timestamp_micros());
+        let micros = time.or_else(|| day().map(|day| day.and_utc().timestamp_micros()));
+        micros.map(Self).ok_or_else(|| TimeError(text.chars().take(40).collect()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reads_days_and_times() {
+        for (text, time) in [
+            ("2024-08-08", "2024-08-08T00:00:00Z"),
+            ("2024-08-08T23:54:15.342Z", "2024-08-08T23:54:15.342Z"),
+            ("2024-08-09T01:00:00+02:00", "2024-08-08T23:00:00Z"),
+        ] {
+            assert_eq!(text.parse::<Timestamp>().unwrap().to_string(), time);
+        }
+        for neither in ["", "yesterday", "2024-13-01", "2024-08-08T23:00:00", "1723161255342"] {
+            assert!(neither.parse::<Timestamp>().unwrap_err().to_string().contains("expected a date"), "{neither}");
+        }
+    }
 
     #[test]
     fn tells_milliseconds_from_microseconds() {

@@ -16,6 +16,14 @@ pub trait Tables: Send + Sync {
     /// [`PortError::Refused`] if the rows are of several symbols or hours, or too many for the store.
     async fn write_trades(&self, rows: &[TradeRow]) -> Result<(), PortError>;
 
+    /// Makes trades of one symbol and hour right: takes `wrong` rows away and then puts `right` ones in,
+    /// whatever was written or deleted there by other hands up to `now`. Only for repairs: no later
+    /// [`write_trades`](Self::write_trades) can change these rows.
+    ///
+    /// # Errors
+    /// As [`write_trades`](Self::write_trades); after an error any part of it may have happened.
+    async fn mend_trades(&self, wrong: &[TradeRow], right: &[TradeRow], now: Timestamp) -> Result<(), PortError>;
+
     /// Stores gaps. A row never replaces one of a higher version.
     ///
     /// # Errors
@@ -76,6 +84,12 @@ pub trait TableQuery: Send + Sync {
         after: Option<(Timestamp, u64)>,
         limit: usize,
     ) -> Result<Vec<TradeRow>, PortError>;
+
+    /// How many trades of a symbol and hour there are.
+    ///
+    /// # Errors
+    /// As the store has them.
+    async fn count_trades(&self, symbol: &Symbol, hour: Timestamp) -> Result<u64, PortError>;
 
     /// All gaps of a symbol, in order.
     ///

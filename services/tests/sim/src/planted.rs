@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use domain::{CompletenessRow, DuplicatesRow, GapRow, TradeRow};
+use domain::{CompletenessRow, DuplicatesRow, GapRow, Timestamp, TradeRow};
 use ports::memory::{MemoryArchive, MemoryTables};
 use ports::{Archive, Checkpoint, FileInfo, PortError, Published, Tables};
 
@@ -47,6 +47,10 @@ impl HastyTables {
 impl Tables for HastyTables {
     async fn write_trades(&self, rows: &[TradeRow]) -> Result<(), PortError> {
         self.writes.send(rows.to_vec()).await.map_err(|_| PortError::unavailable("tables", "crashed"))
+    }
+
+    async fn mend_trades(&self, wrong: &[TradeRow], right: &[TradeRow], now: Timestamp) -> Result<(), PortError> {
+        self.tables.mend_trades(wrong, right, now).await
     }
 
     async fn write_gaps(&self, rows: &[GapRow]) -> Result<(), PortError> {

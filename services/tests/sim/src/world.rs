@@ -14,6 +14,7 @@ use rand::{Rng, SeedableRng};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::damage::{self, Damage};
 use crate::exchange::Exchange;
 use crate::planted::{Bug, HastyTables, OverwritingArchive};
 use crate::verdict;
@@ -37,6 +38,15 @@ pub struct Plan {
     pub seed: u64,
     /// A mistake to be found.
     pub bug: Option<Bug>,
+    /// What is done to the stores in the end, to be found and mended.
+    pub damage: Option<Damage>,
+}
+
+impl Plan {
+    /// A story in which the services make no mistake.
+    pub fn seed(seed: u64) -> Self {
+        Self { seed, bug: None, damage: None }
+    }
 }
 
 /// How a simulation ended.
@@ -126,6 +136,10 @@ impl World {
         failures.extend(self.settle(&mut services).await);
         let mut violations = failures;
         violations.extend(verdict::judge(&self).await);
+        if let Some(damage) = self.plan.damage {
+            let mut rng = SmallRng::seed_from_u64(self.plan.seed);
+            violations.extend(damage::inflict(&self, damage, &mut rng).await);
+        }
         let trades = self.log.records(topics::TRADES).len() as u64;
         let (fingerprint, trace) = (self.chaos.fingerprint(), self.chaos.trace());
         Outcome { fingerprint, violations, trades, crashes, trace }

@@ -6,7 +6,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sim::{Bug, Outcome, Plan, run};
+use sim::{Bug, Damage, Outcome, Plan, run};
 
 /// How many seeds run by default.
 const SEEDS: u64 = 1_000;
@@ -19,7 +19,7 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 /// Runs seeds on all cores; returns those that failed.
-fn failures(seeds: std::ops::Range<u64>, bug: Option<Bug>) -> Vec<(u64, Outcome)> {
+fn failures(seeds: std::ops::Range<u64>, plan: impl Fn(u64) -> Plan + Sync) -> Vec<(u64, Outcome)> {
     let next = AtomicU64::new(seeds.start);
     let failed = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -30,7 +30,7 @@ fn failures(seeds: std::ops::Range<u64>, bug: Option<Bug>) -> Vec<(u64, Outcome)
                     if seed >= seeds.end {
                         break;
                     }
-                    let outcome = run(Plan { seed, bug });
+                    let outcome = run(plan(seed));
                     if !outcome.violations.is_empty() {
                         failed.lock().unwrap().push((seed, outcome));
                     }
@@ -51,7 +51,7 @@ fn no_seed_loses_or_doubles_a_trade() {
         None => 0..number("SIM_SEEDS").unwrap_or(SEEDS),
     };
     let count = seeds.end - seeds.start;
-    let failed = failures(seeds, None);
+    let failed = failures(seeds, Plan::seed);
     for (seed, outcome) in failed.iter().take(5) {
         eprintln!(
             "seed {seed}: {} violations, the first: {:#?}",
@@ -73,7 +73,7 @@ fn no_seed_loses_or_doubles_a_trade() {
 #[test]
 fn a_seed_told_twice_is_the_same_story() {
     for seed in 0..20 {
-        let plan = Plan { seed, bug: None };
+        let plan = Plan::seed(seed);
         let (once, again) = (run(plan), run(plan));
         assert_eq!(once, again, "seed {seed}");
         assert!(once.trades > 100 && once.crashes > 3, "seed {seed} is a dull story: {once:?}");
@@ -83,7 +83,7 @@ fn a_seed_told_twice_is_the_same_story() {
 #[test]
 fn planted_bugs_are_found() {
     for bug in [Bug::CheckpointBeforeStore, Bug::RenameWithOverwrite] {
-        let failed = failures(0..60, Some(bug));
+        let failed = failures(0..60, |seed| Plan { bug: Some(bug), ..Plan::seed(seed) });
         assert!(!failed.is_empty(), "{bug:?} was not found in 60 seeds");
         println!(
             "{bug:?}: found by {} of 60 seeds, first seed {}: {}",
@@ -91,5 +91,14 @@ fn planted_bugs_are_found() {
             failed[0].0,
             failed[0].1.violations[0]
         );
+    }
+}
+
+#[test]
+fn damage_is_found_and_mended() {
+    for damage in Damage::ALL {
+        let failed = failures(0..12, |seed| Plan { damage: Some(damage), ..Plan::seed(seed) });
+        let violations = failed.iter().map(|(seed, outcome)| format!("seed {seed}: {}", outcome.violations[0]));
+        assert!(failed.is_empty(), "{}", violations.collect::<Vec<_>>().join("\n"));
     }
 }

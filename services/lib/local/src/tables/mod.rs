@@ -53,15 +53,24 @@ impl LocalTables {
     }
 }
 
+fn of_one_hour<'a>(mut rows: impl Iterator<Item = &'a TradeRow>) -> Result<(), PortError> {
+    let Some(first) = rows.next() else { return Ok(()) };
+    if rows.all(|row| row.trade.symbol == first.trade.symbol && row.hour() == first.hour()) {
+        return Ok(());
+    }
+    Err(PortError::refused(SYSTEM, "trades of several symbols or hours in one batch"))
+}
+
 #[async_trait]
 impl Tables for LocalTables {
     async fn write_trades(&self, rows: &[TradeRow]) -> Result<(), PortError> {
-        let mixed =
-            |pair: &[TradeRow]| pair[0].trade.symbol != pair[1].trade.symbol || pair[0].hour() != pair[1].hour();
-        if rows.windows(2).any(mixed) {
-            return Err(PortError::refused(SYSTEM, "trades of several symbols or hours in one batch"));
-        }
+        of_one_hour(rows.iter())?;
         self.write(rows, Job::Trades).await
+    }
+
+    async fn mend_trades(&self, wrong: &[TradeRow], right: &[TradeRow], _: Timestamp) -> Result<(), PortError> {
+        of_one_hour(wrong.iter().chain(right))?;
+        self.queue.ask(Job::Mend { wrong: wrong.to_vec(), right: right.to_vec() }).await
     }
 
     async fn write_gaps(&self, rows: &[GapRow]) -> Result<(), PortError> {
@@ -95,6 +104,10 @@ impl TableQuery for LocalTables {
         limit: usize,
     ) -> Result<Vec<TradeRow>, PortError> {
         self.query.trades(symbol, hour, after, limit).await
+    }
+
+    async fn count_trades(&self, symbol: &Symbol, hour: Timestamp) -> Result<u64, PortError> {
+        self.query.count_trades(symbol, hour).await
     }
 
     async fn gaps(&self, symbol: &Symbol) -> Result<Vec<GapRow>, PortError> {

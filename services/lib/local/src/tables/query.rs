@@ -21,6 +21,7 @@ const TRADES: &str = "SELECT trade_id, price, quantity, trade_time_us, event_tim
     origin
   FROM trades WHERE symbol = ?1 AND hour_us = ?2 AND (trade_time_ms, trade_id) > (?3, ?4)
   ORDER BY trade_time_ms, trade_id LIMIT ?5";
+const COUNT: &str = "SELECT count(*) FROM trades WHERE symbol = ?1 AND hour_us = ?2";
 const GAPS: &str = "SELECT from_id, to_id, state, cause, detected_at_us, filled_at_us, version
   FROM gaps WHERE symbol = ?1 ORDER BY from_id";
 const COMPLETENESS: &str = "SELECT hour_us, first_id, last_id, expected, present, missing, late, version,
@@ -78,6 +79,15 @@ impl TableQuery for LocalQuery {
             let key = params![symbol.as_str(), hour.micros(), time, id, limit];
             let rows = statement.query_map(key, |row| trade(row, &symbol))?;
             Ok(rows.collect::<rusqlite::Result<_>>()?)
+        };
+        self.readers.ask(act).await
+    }
+
+    async fn count_trades(&self, symbol: &Symbol, hour: Timestamp) -> Result<u64, PortError> {
+        let symbol = symbol.clone();
+        let act = move |connection: &Connection| {
+            let mut statement = connection.prepare_cached(COUNT)?;
+            Ok(statement.query_row(params![symbol.as_str(), hour.micros()], |row| row.get(0))?)
         };
         self.readers.ask(act).await
     }

@@ -82,6 +82,7 @@ const TRADE: &str = "INSERT OR REPLACE INTO trades
   (symbol, hour_us, trade_time_ms, trade_id, price, quantity, trade_time_us, event_time_us, received_at_us,
    buyer_is_maker, origin)
   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+const NO_TRADE: &str = "DELETE FROM trades WHERE symbol = ?1 AND hour_us = ?2 AND trade_time_ms = ?3 AND trade_id = ?4";
 const GAP: &str = "INSERT INTO gaps
   (symbol, from_id, to_id, state, cause, detected_at_us, filled_at_us, version)
   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
@@ -108,6 +109,7 @@ const CHECKPOINT: &str = "INSERT INTO checkpoints (role, topic, partition, next_
 /// What is written.
 pub(super) enum Job {
     Trades(Vec<TradeRow>),
+    Mend { wrong: Vec<TradeRow>, right: Vec<TradeRow> },
     Gaps(Vec<GapRow>),
     Completeness(Vec<CompletenessRow>),
     Duplicates(Vec<DuplicatesRow>),
@@ -147,6 +149,15 @@ impl TableStore {
         }
         Ok(())
     }
+}
+
+fn no_trades(connection: &Connection, rows: &[TradeRow]) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(NO_TRADE)?;
+    for row in rows {
+        let (trade, hour) = (&row.trade, row.hour());
+        statement.execute(params![trade.symbol.as_str(), hour.micros(), trade.trade_time.millis(), trade.id])?;
+    }
+    Ok(())
 }
 
 fn gaps(connection: &Connection, rows: &[GapRow]) -> rusqlite::Result<()> {
@@ -210,6 +221,7 @@ impl Store for TableStore {
         const ROW: usize = 150;
         match job {
             Job::Trades(rows) => rows.len() * ROW,
+            Job::Mend { wrong, right } => (wrong.len() + right.len()) * ROW,
             Job::Gaps(rows) => rows.len() * ROW,
             Job::Completeness(rows) => rows.len() * ROW,
             Job::Duplicates(rows) => rows.len() * ROW,
@@ -220,6 +232,10 @@ impl Store for TableStore {
     fn apply(&mut self, connection: &Connection, job: Job) -> rusqlite::Result<()> {
         match job {
             Job::Trades(rows) => self.trades(connection, &rows),
+            Job::Mend { wrong, right } => {
+                no_trades(connection, &wrong)?;
+                self.trades(connection, &right)
+            }
             Job::Gaps(rows) => gaps(connection, &rows),
             Job::Completeness(rows) => completeness(connection, &rows),
             Job::Duplicates(rows) => duplicates(connection, &rows),

@@ -21,6 +21,7 @@ pub async fn suite(tables: &dyn Tables, query: &dyn TableQuery) {
     trades_written_twice_are_there_once(tables, query).await;
     trades_of_several_partitions_are_refused(tables).await;
     trades_come_in_order_and_pages(tables, query).await;
+    mended_trades_are_right(tables, query).await;
     nothing_is_fine(tables, query).await;
     gaps_never_go_back(tables, query).await;
     completeness_never_goes_back(tables, query).await;
@@ -106,6 +107,29 @@ pub async fn trades_come_in_order_and_pages(tables: &dyn Tables, query: &dyn Tab
     let last = rows.last().map(|row| (row.trade.trade_time, row.trade.id));
     let behind = done(query.trades(&symbol, at(HOUR), last, 10).await, "query behind the last");
     same_trades(&behind, &[], "nothing is behind the last trade");
+}
+
+/// A repair takes rows away, puts others in and replaces some; what was written the usual way before
+/// does not come back.
+pub async fn mended_trades_are_right(tables: &dyn Tables, query: &dyn TableQuery) {
+    let symbol = fresh("MENDED");
+    let rows: Vec<TradeRow> = (0..6).map(|n| trade(&symbol, 100 + n, HOUR + 7_000_000)).collect();
+    let mut wrong = rows[1].clone();
+    wrong.trade.price = decimal("0.5");
+    wrong.trade.event_time = Some(Timestamp::from_micros(HOUR + 9_000_000));
+    let surplus = trade(&symbol, 999, HOUR + 8_000_000);
+    let stored = [rows[0].clone(), wrong.clone(), rows[3].clone(), surplus.clone()];
+    done(tables.write_trades(&stored).await, "write trades, one wrong, one too many");
+    assert_eq!(done(query.count_trades(&symbol, at(HOUR)).await, "count trades"), 4, "four rows");
+    // Later than any write so far, by whatever clock it was stamped.
+    let now = Timestamp::from_micros(4_000_000_000_000_000);
+    let right = [rows[1].clone(), rows[2].clone()];
+    done(tables.mend_trades(&[wrong, surplus.clone()], &right, now).await, "mend trades");
+    same_trades(&all_trades(query, &symbol, HOUR).await, &rows[..4], "as they should be");
+    assert_eq!(done(query.count_trades(&symbol, at(HOUR)).await, "count trades"), 4, "four rows again");
+    done(tables.write_trades(&rows).await, "do it again");
+    same_trades(&all_trades(query, &symbol, HOUR).await, &rows, "doing it again changes nothing");
+    assert_eq!(done(query.count_trades(&symbol, at(HOUR + MICROS_PER_HOUR)).await, "count none"), 0, "none");
 }
 
 /// Writing no rows is fine, and reading what was never written finds nothing.

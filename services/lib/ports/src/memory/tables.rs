@@ -79,6 +79,15 @@ impl Tables for MemoryTables {
         self.write("trades", rows, put).await
     }
 
+    async fn mend_trades(&self, wrong: &[TradeRow], right: &[TradeRow], _: Timestamp) -> Result<(), PortError> {
+        let take = |state: &mut State, row: TradeRow| {
+            let hour = state.trades.entry((row.trade.symbol.clone(), row.hour())).or_default();
+            hour.remove(&(row.trade.trade_time.millis(), row.trade.id));
+        };
+        self.write("wrong trades", wrong, take).await?;
+        self.write_trades(right).await
+    }
+
     async fn write_gaps(&self, rows: &[GapRow]) -> Result<(), PortError> {
         let put = |state: &mut State, row: GapRow| {
             let gap = state.gaps.entry((row.symbol.clone(), row.ids.from)).or_insert_with(|| row.clone());
@@ -144,6 +153,11 @@ impl TableQuery for MemoryTables {
             Ok(behind.take(limit).map(|(_, row)| row.clone()).collect())
         };
         self.chaos.ask(SYSTEM, || format!("query trades of {symbol} {hour}"), answer).await
+    }
+
+    async fn count_trades(&self, symbol: &Symbol, hour: Timestamp) -> Result<u64, PortError> {
+        let answer = || Ok(lock(&self.state).trades.get(&(symbol.clone(), hour)).map_or(0, |rows| rows.len() as u64));
+        self.chaos.ask(SYSTEM, || format!("count trades of {symbol} {hour}"), answer).await
     }
 
     async fn gaps(&self, symbol: &Symbol) -> Result<Vec<GapRow>, PortError> {
