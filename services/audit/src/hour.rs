@@ -24,6 +24,8 @@ pub struct Stored {
     pub held: Tally,
     /// The sum of the fingerprints of those that the log has, too.
     shared: u64,
+    /// Whether they were only counted.
+    pub is_counted: bool,
 }
 
 impl Stored {
@@ -47,7 +49,7 @@ pub async fn read(
     if is_proved {
         let count = insist("count trades", || query.count_trades(symbol, hour)).await?;
         if count == log.rows {
-            return Ok(Stored { held: log.clone(), shared: log.fingerprint });
+            return Ok(Stored { held: log.clone(), shared: log.fingerprint, is_counted: true });
         }
     }
     let mut stored = Stored::default();

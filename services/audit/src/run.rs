@@ -202,19 +202,18 @@ impl Audit<'_> {
                 let query = self.ports.query.clone();
                 running.spawn(async move {
                     let stored = hour::read(query.as_ref(), &symbol, hour, &log, is_proved).await;
-                    (symbol, hour, log, is_proved, stored)
+                    (symbol, hour, log, stored)
                 });
             }
             let Some(joined) = running.join_next().await else { return Ok(()) };
-            let (symbol, hour, log, is_proved, stored) =
-                joined.map_err(|error| AuditError::BrokeOff(error.to_string()))?;
-            let effort = &mut self.report.effort;
-            *(if is_proved { &mut effort.hours_proved_before } else { &mut effort.hours }) += 1;
+            let (symbol, hour, log, stored) = joined.map_err(|error| AuditError::BrokeOff(error.to_string()))?;
             self.note_hour(symbol, hour, &log, &stored?);
         }
     }
 
     fn note_hour(&mut self, symbol: Symbol, hour: Timestamp, log: &Tally, stored: &Stored) {
+        let effort = &mut self.report.effort;
+        *(if stored.is_counted { &mut effort.hours_proved_before } else { &mut effort.hours }) += 1;
         let is_same = stored.has(log);
         let is_all = stored.held.rows == log.rows;
         self.proofs.note_hour(&symbol, hour, Some(log).filter(|_| is_same && is_all));

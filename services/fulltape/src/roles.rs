@@ -140,6 +140,8 @@ pub async fn audit(config: Config, options: cli::Audit, stop: CancellationToken)
         let Some(repairer) = repairer.filter(|_| !report.damage.is_empty()) else { return Ok((report, Vec::new())) };
         let now = wire::clock().now();
         let mended = audit::repair(&ports, repairer.tables.as_ref(), &topics, &report, now).await?;
+        // All else was proved just now.
+        let scope = audit::Scope { deep: false, ..scope };
         anyhow::Ok((audit::audit(&ports, &topics, &scope).await?, mended))
     };
     let (report, mended) = tokio::select! {

@@ -43,12 +43,32 @@ pub struct Hour {
     pub late: u64,
     /// The offset up to which `late` has been counted.
     pub counted_to: i64,
+    /// The last id of the hour before this one, if that is not in mind itself.
+    #[serde(default)]
+    pub before: Option<u64>,
+    /// Whether the hour behind this one is in mind, too, or known not to be there.
+    #[serde(skip)]
+    pub is_followed: bool,
 }
 
 impl Completeness {
     /// Whether an hour is known here, so that trades of it can be entered.
     pub fn knows(&self, symbol: &Symbol, hour: Timestamp) -> bool {
         self.symbols.get(symbol).is_some_and(|symbol| symbol.hours.contains_key(&hour))
+    }
+
+    /// Whether an hour has a later one whose count depends on it, and which may not be in mind.
+    pub fn lacks_follower(&self, symbol: &Symbol, hour: Timestamp) -> bool {
+        let Some(symbol) = self.symbols.get(symbol) else { return false };
+        hour < symbol.newest.hour() && symbol.hours.get(&hour).is_none_or(|hour| !hour.is_followed)
+    }
+
+    /// The hour behind this one is in mind, or there is none.
+    pub fn followed(&mut self, symbol: &Symbol, hour: Timestamp) {
+        let hours = self.symbols.get_mut(symbol).map(|symbol| &mut symbol.hours);
+        if let Some(hour) = hours.and_then(|hours| hours.get_mut(&hour)) {
+            hour.is_followed = true;
+        }
     }
 
     /// Puts back an hour as the tables have it.
@@ -85,7 +105,11 @@ impl Completeness {
         self.changed.clear();
         for symbol in self.symbols.values_mut() {
             while symbol.hours.len() > HOURS_KEPT {
-                symbol.hours.pop_first();
+                let forgotten = symbol.hours.pop_first().and_then(|(_, hour)| hour.ids.last());
+                if let Some(mut oldest) = symbol.hours.first_entry() {
+                    let before = &mut oldest.get_mut().before;
+                    *before = forgotten.max(*before);
+                }
             }
         }
     }
@@ -101,7 +125,8 @@ impl SymbolHours {
     fn row(&self, symbol: &Symbol, hour: Timestamp, version: i64) -> Option<CompletenessRow> {
         let stored = self.hours.get(&hour)?;
         let (first_id, last_id) = stored.ids.first().zip(stored.ids.last())?;
-        let before = self.hours.range(..hour).next_back().and_then(|(_, hour)| hour.ids.last());
+        let in_mind = self.hours.range(..hour).next_back().and_then(|(_, hour)| hour.ids.last());
+        let before = in_mind.max(stored.before);
         let from = before.filter(|last| *last < first_id).map_or(first_id, |last| last + 1);
         let holes = stored.ids.holes(IdRange { from, to: last_id });
         let missing = holes.into_iter().map(|ids| self.nowhere(ids)).sum();
@@ -170,6 +195,34 @@ mod tests {
         let rows = completeness.changed_rows(2);
         assert_eq!(rows.iter().map(|row| row.missing).collect::<Vec<_>>(), [0, 0]);
         assert_eq!(rows[1].expected, 1);
+    }
+
+    #[test]
+    fn what_is_forgotten_still_counts_as_the_hour_before() {
+        let mut completeness = entered(&[(10, 0), (20, HOUR), (30, 2 * HOUR), (40, 3 * HOUR), (50, 4 * HOUR)]);
+        completeness.written();
+        assert!(!completeness.knows(&"BTCUSDT".parse().unwrap(), Timestamp::from_micros(HOUR)));
+        completeness.enter(&trade(25, 2 * HOUR), 9, Duration::from_secs(600));
+        let rows = completeness.changed_rows(9);
+        let counts: Vec<_> = rows.iter().map(|row| (row.first_id, row.expected, row.missing)).collect();
+        // 21 to 24 and 26 to 29 in the hour that was changed, 31 to 39 in the one behind it.
+        assert_eq!(counts, [(25, 10, 8), (40, 10, 9)]);
+    }
+
+    #[test]
+    fn an_old_hour_comes_back_with_its_neighbours() {
+        let symbol: Symbol = "BTCUSDT".parse().unwrap();
+        let mut completeness = entered(&[(100, 9 * HOUR)]);
+        completeness.written();
+        let at = |hour: i64| Timestamp::from_micros(hour * HOUR);
+        assert!(completeness.lacks_follower(&symbol, at(3)) && !completeness.lacks_follower(&symbol, at(9)));
+        let stored = |ids: [u64; 2]| Hour { ids: ids.into_iter().map(IdRange::one).collect(), ..Hour::default() };
+        completeness.restore(&symbol, at(3), Hour { before: Some(14), ..stored([20, 21]) });
+        completeness.restore(&symbol, at(4), stored([30, 31]));
+        completeness.enter(&trade(22, 3 * HOUR + 7), 9, Duration::from_secs(600));
+        let rows = completeness.changed_rows(9);
+        let counts: Vec<_> = rows.iter().map(|row| (row.hour, row.present, row.missing)).collect();
+        assert_eq!(counts, [(at(3), 3, 5), (at(4), 2, 7)]);
     }
 
     #[test]

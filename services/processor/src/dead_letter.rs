@@ -61,8 +61,8 @@ impl DeadLetters {
         self.pending.push((record.offset, letter));
     }
 
-    /// Appends what is pending. After an error that leaves it open whether that happened, the log is
-    /// looked at, and what is not there is appended again.
+    /// Appends what is pending and is not there yet: an earlier attempt without an answer, or another
+    /// owner of the partition who does not know yet that it is none any more, may have done it.
     ///
     /// # Errors
     /// If the log refuses.
@@ -73,7 +73,14 @@ impl DeadLetters {
         source: &TopicPartition,
     ) -> Result<(), PortError> {
         while !self.pending.is_empty() {
-            let letters = self.pending.iter().map(|(_, letter)| letter.clone()).collect();
+            let bounds = persist("dead letter bounds", || scan.bounds(&self.output.at.topic)).await?;
+            let end = bounds.into_iter().find(|bounds| bounds.at == self.output.at).map_or(0, |bounds| bounds.end);
+            self.look(scan, source, end).await?;
+            self.pending.retain(|(offset, _)| !self.there.contains(offset));
+            let letters: Vec<Outgoing> = self.pending.iter().map(|(_, letter)| letter.clone()).collect();
+            if letters.is_empty() {
+                break;
+            }
             match writer.append(letters).await {
                 Ok(positions) => {
                     let end = positions.into_iter().map(|position| position.offset + 1).max();
@@ -83,11 +90,6 @@ impl DeadLetters {
                 Err(error) if error.is_retriable() => {
                     tracing::warn!(%error, at = %self.output.at, "dead letters without acknowledgement, looking for them");
                     tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-                    let bounds = persist("dead letter bounds", || scan.bounds(&self.output.at.topic)).await?;
-                    let end =
-                        bounds.into_iter().find(|bounds| bounds.at == self.output.at).map_or(0, |bounds| bounds.end);
-                    self.look(scan, source, end).await?;
-                    self.pending.retain(|(offset, _)| !self.there.contains(offset));
                 }
                 Err(error) => return Err(error),
             }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use domain::ledger::{GapState, LedgerEvent};
 use domain::{DuplicatesRow, GapRow, IdSet, Position, Record, Symbol, Timestamp, TopicPartition, Topics, TradeRow};
 use ports::{
-    Assignment, Clock, LogEvent, LogReader, LogScan, LogWriter, PortError, Revocation, Start, TableQuery, Tables,
-    persist,
+    Assignment, Clock, CompletenessView, LogEvent, LogReader, LogScan, LogWriter, PortError, Revocation, Start,
+    TableQuery, Tables, persist,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +23,11 @@ use crate::{ProcessorError, ROLE, metrics};
 
 /// How many rows are read at once when an hour is read back.
 const PAGE: usize = 5_000;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// How many days around an hour the hours beside it are looked for.
+const NEIGHBOUR_DAYS: u32 = 7;
 
 /// How long a stopping processor may take to store what it holds.
 const DRAIN: Duration = Duration::from_secs(4);
@@ -278,17 +283,65 @@ impl Processor {
         Ok(())
     }
 
-    /// Reads an hour back from the tables if it is not in mind.
+    /// Reads an hour back from the tables if it is not in mind; of an old one also what is known of the
+    /// hours beside it, on which its own count and the next one's depend.
     async fn recall_hour(&mut self, at: &TopicPartition, symbol: &Symbol, hour: Timestamp) -> Result<(), PortError> {
-        let known = self.partitions.get(at).is_none_or(|partition| partition.completeness.knows(symbol, hour));
-        if known {
+        let Some(completeness) = self.partitions.get(at).map(|partition| &partition.completeness) else {
             return Ok(());
+        };
+        let (is_known, lacks_follower) = (completeness.knows(symbol, hour), completeness.lacks_follower(symbol, hour));
+        let mut recalled = Vec::new();
+        if !is_known {
+            let mut stored = self.stored_hour(symbol, hour).await?;
+            if lacks_follower {
+                stored.before = self.last_id_before(symbol, hour).await?;
+            }
+            recalled.push((hour, stored));
         }
-        let stored = self.stored_hour(symbol, hour).await?;
-        if let Some(partition) = self.partitions.get_mut(at) {
-            partition.completeness.restore(symbol, hour, stored);
+        if lacks_follower {
+            let follower = self.hour_after(symbol, hour).await?;
+            let unknown = follower.filter(|follower| !completeness.knows(symbol, *follower));
+            if let Some(follower) = unknown {
+                recalled.push((follower, self.stored_hour(symbol, follower).await?));
+            }
+        }
+        if let Some(Partition { completeness, .. }) = self.partitions.get_mut(at) {
+            for (hour, stored) in recalled {
+                completeness.restore(symbol, hour, stored);
+            }
+            if lacks_follower {
+                completeness.followed(symbol, hour);
+            }
         }
         Ok(())
+    }
+
+    /// The last id of the hour before, as the tables have it.
+    async fn last_id_before(&self, symbol: &Symbol, hour: Timestamp) -> Result<Option<u64>, PortError> {
+        for days in 0..=NEIGHBOUR_DAYS {
+            let rows = self.completeness(symbol, hour.minus(DAY * days)).await?;
+            let earlier = rows.into_iter().filter(|row| row.hour < hour).filter_map(|row| row.trades);
+            if let Some(last) = earlier.last() {
+                return Ok(Some(last.last_id));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next hour that the tables know.
+    async fn hour_after(&self, symbol: &Symbol, hour: Timestamp) -> Result<Option<Timestamp>, PortError> {
+        for days in 0..=NEIGHBOUR_DAYS {
+            let rows = self.completeness(symbol, hour.plus(DAY * days)).await?;
+            let mut later = rows.into_iter().filter(|row| row.hour > hour && row.trades.is_some());
+            if let Some(next) = later.next() {
+                return Ok(Some(next.hour));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn completeness(&self, symbol: &Symbol, time: Timestamp) -> Result<Vec<CompletenessView>, PortError> {
+        persist("read completeness", || self.query.completeness(symbol, time.day())).await
     }
 
     async fn stored_hour(&self, symbol: &Symbol, hour: Timestamp) -> Result<Hour, PortError> {
@@ -302,10 +355,10 @@ impl Processor {
                 break;
             }
         }
-        let rows = persist("read completeness", || self.query.completeness(symbol, hour.day())).await?;
+        let rows = self.completeness(symbol, hour).await?;
         let row = rows.into_iter().find(|row| row.hour == hour).and_then(|row| row.trades);
         let (late, counted_to) = row.map_or((0, -1), |row| (row.late, row.version));
-        Ok(Hour { ids, late, counted_to })
+        Ok(Hour { ids, late, counted_to, ..Hour::default() })
     }
 
     /// Reads the count of duplicates back from the tables if it is not in mind.
@@ -320,7 +373,7 @@ impl Processor {
         if known {
             return Ok(());
         }
-        let rows = persist("read completeness", || self.query.completeness(symbol, hour.day())).await?;
+        let rows = self.completeness(symbol, hour).await?;
         let stored = rows.into_iter().find(|row| row.hour == hour).and_then(|row| row.duplicates);
         let none = DuplicatesRow { symbol: symbol.clone(), hour, dropped: 0, version: -1 };
         if let Some(partition) = self.partitions.get_mut(at) {

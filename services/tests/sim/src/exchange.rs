@@ -16,12 +16,17 @@ use tokio::sync::mpsc;
 /// How many frames wait for a slow reader before the stream drops them.
 const QUEUE: usize = 64;
 
+/// How fast the market's time runs: a story of a minute has trades of twenty hours, and some of them come
+/// hours late.
+const PACE: i64 = 1_200;
+
 /// The exchange. Cloning gives another handle to the same one.
 #[derive(Clone)]
 pub struct Exchange(Arc<Mutex<State>>);
 
 struct State {
     rng: SmallRng,
+    opened_at: Option<Timestamp>,
     issued: BTreeMap<Symbol, BTreeMap<u64, Bytes>>,
     withheld: BTreeMap<Symbol, IdSet>,
     held_back: Option<Bytes>,
@@ -34,6 +39,7 @@ impl Exchange {
         let issued = symbols.iter().map(|symbol| (symbol.clone(), BTreeMap::new())).collect();
         Self(Arc::new(Mutex::new(State {
             rng: SmallRng::seed_from_u64(seed ^ 0x5eed),
+            opened_at: None,
             issued,
             withheld: BTreeMap::new(),
             held_back: None,
@@ -101,9 +107,10 @@ impl State {
         let trades = self.issued.get_mut(symbol).expect("a symbol of ours");
         let id = trades.last_key_value().map_or(1_000, |(id, _)| id + 1);
         let (price, quantity) = (self.rng.random_range(1..9_999), self.rng.random_range(1..999));
+        let opened_at = *self.opened_at.get_or_insert(now);
+        let time = opened_at.micros() + now.micros_since(opened_at) * PACE;
         let event = format!(
             r#"{{"e":"trade","E":{time},"s":"{symbol}","t":{id},"p":"{price}.10000000","q":"0.{quantity:08}","T":{time},"m":true,"M":true}}"#,
-            time = now.micros(),
         );
         let event = Bytes::from(event);
         trades.insert(id, event.clone());

@@ -1,14 +1,16 @@
 //! What the services made of what was issued. Shares no code with the audit.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use audit::Finding;
 use bytes::Bytes;
 use domain::lake::{self, PartName};
 use domain::ledger::GapState;
 use domain::record::{DEAD_OFFSET, DEAD_PARTITION, DEAD_TOPIC};
-use domain::{Record, Symbol, Trade, TradeRow, topics};
+use domain::{Record, Symbol, Timestamp, Trade, TradeRow, topics};
 use ports::{LogScan, TableQuery};
+use processor::ProcessorConfig;
 
 use crate::world::World;
 
@@ -50,6 +52,7 @@ pub async fn judge(world: &World) -> Vec<String> {
     tables_have_what_the_log_has(world, &mut violations);
     archive_has_what_the_log_has(world, &mut violations);
     gaps_tell_what_is_missing(world, &mut violations).await;
+    completeness_tells_the_truth(world, &mut violations).await;
     dead_letters_stand_once(world, &mut violations);
     audit_agrees(world, &mut violations).await;
     violations
@@ -183,16 +186,69 @@ async fn gaps_tell_what_is_missing(world: &World, violations: &mut Vec<String>) 
     }
 }
 
-fn dead_letters_stand_once(world: &World, violations: &mut Vec<String>) {
-    let mut seen = BTreeSet::new();
-    for letter in world.log.records(topics::DEAD_LETTER) {
-        let header = |name| letter.headers.text(name).map(str::to_owned);
-        let place = (header(DEAD_TOPIC), header(DEAD_PARTITION), header(DEAD_OFFSET));
-        // Those of ingest have no place in the log they could be told by.
-        if place.0.is_some() && !seen.insert(place.clone()) {
-            violations.push(format!("dead letters: {place:?} stands twice"));
+/// Every hour counts what the log has of it, and what is nowhere since the hour before.
+async fn completeness_tells_the_truth(world: &World, violations: &mut Vec<String>) {
+    let late = late_trades(world);
+    for (symbol, ids) in logged(world) {
+        let mut hours: BTreeMap<Timestamp, BTreeSet<u64>> = BTreeMap::new();
+        for (id, records) in &ids {
+            let row = TradeRow::from_record(&records[0]).expect("a valid record");
+            hours.entry(row.hour()).or_default().insert(*id);
+        }
+        let mut before = None;
+        for (hour, present) in hours {
+            let (first, last) = (present.first().expect("not empty"), *present.last().expect("not empty"));
+            let from = before.filter(|before| before < first).map_or(*first, |before| before + 1);
+            let missing = (from..=last).filter(|id| !ids.contains_key(id)).count() as u64;
+            let rows = world.tables.completeness(&symbol, hour.day()).await.unwrap_or_default();
+            let row = rows.into_iter().find(|row| row.hour == hour).and_then(|row| row.trades);
+            let told = row.map(|row| (row.first_id, row.last_id, row.present, row.missing, row.late));
+            let late = late.get(&(symbol.clone(), hour)).copied().unwrap_or(0);
+            let expected = (*first, last, present.len() as u64, missing, late);
+            if told != Some(expected) {
+                violations.push(format!("completeness: {symbol} {hour} is {expected:?}, the table says {told:?}"));
+            }
+            before = Some(last);
         }
     }
+}
+
+/// How many trades of each hour stand in the log behind much later ones.
+fn late_trades(world: &World) -> BTreeMap<(Symbol, Timestamp), u64> {
+    let watermark = ProcessorConfig::default().watermark_ms;
+    let mut newest: BTreeMap<Symbol, Timestamp> = BTreeMap::new();
+    let mut late = BTreeMap::new();
+    for record in world.log.records(topics::TRADES) {
+        let Ok(row) = TradeRow::from_record(&record) else { continue };
+        let newest = newest.entry(row.trade.symbol.clone()).or_default();
+        *newest = row.trade.trade_time.max(*newest);
+        if row.trade.trade_time.plus(Duration::from_millis(watermark)) < *newest {
+            *late.entry((row.trade.symbol.clone(), row.hour())).or_default() += 1;
+        }
+    }
+    late
+}
+
+/// Every record that is no trade has one dead letter. Two owners of a partition who look and append at the
+/// same time make two: without fencing nobody can stop the one who does not know that it is a zombie.
+fn dead_letters_stand_once(world: &World, violations: &mut Vec<String>) {
+    let is_trade = |record: &Record| TradeRow::from_record(record).is_ok();
+    let unusable = world.log.records(topics::TRADES).into_iter().filter(|record| !is_trade(record));
+    let mut expected: BTreeSet<(String, String)> =
+        unusable.map(|record| (record.at.partition.to_string(), record.offset.to_string())).collect();
+    for letter in world.log.records(topics::DEAD_LETTER) {
+        let header = |name| letter.headers.text(name).map(str::to_owned);
+        // Those of ingest have no place in the log they could be told by.
+        if header(DEAD_TOPIC).is_none() {
+            continue;
+        }
+        let Some(place) = header(DEAD_PARTITION).zip(header(DEAD_OFFSET)) else { continue };
+        let may_double = world.appends_land_late() || world.log.zombies(processor::ROLE) > 0;
+        if !expected.remove(&place) && !may_double {
+            violations.push(format!("dead letters: {place:?} stands twice, or is none"));
+        }
+    }
+    violations.extend(expected.iter().map(|place| format!("dead letters: {place:?} has none")));
 }
 
 /// The audit is a checker too: it must see what this one sees, also when it remembers what it has

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use archiver::ArchiverDeps;
-use domain::{Symbol, Timestamp, topics};
+use bytes::Bytes;
+use domain::{Headers, Outgoing, Symbol, Timestamp, TopicPartition, topics};
 use ingest::{IngestConfig, IngestPorts};
 use ports::memory::{Chaos, Faults, MemoryArchive, MemoryLog, MemoryTables, SimClock};
-use ports::{Archive, Clock, Tables};
+use ports::{Clock, LogWriter};
 use processor::{ProcessorConfig, ProcessorPorts};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -16,7 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::damage::{self, Damage};
 use crate::exchange::Exchange;
-use crate::planted::{Bug, HastyTables, OverwritingArchive};
+use crate::planted::{
+    AutoCommitted, Bug, MistakenArchive, MistakenQuery, MistakenReader, MistakenScan, MistakenTables, MistakenWriter,
+};
 use crate::verdict;
 
 /// Partitions of every topic.
@@ -85,6 +88,7 @@ pub struct World {
     pub archive: Arc<MemoryArchive>,
     rng: SmallRng,
     starts: u64,
+    committed: AutoCommitted,
 }
 
 /// A service, and what must die with it.
@@ -115,7 +119,7 @@ impl World {
         let clock: Arc<dyn Clock> = Arc::new(SimClock::starting_at(BEGINNING));
         let log = MemoryLog::new(&chaos, clock.clone());
         let (tables, archive) = (MemoryTables::new(&chaos), Arc::new(MemoryArchive::new(&chaos)));
-        Self { plan, chaos, clock, exchange, log, tables, archive, rng, starts: 0 }
+        Self { plan, chaos, clock, exchange, log, tables, archive, rng, starts: 0, committed: AutoCommitted::default() }
     }
 
     async fn story(mut self) -> Outcome {
@@ -128,6 +132,9 @@ impl World {
         while !trading.is_finished() {
             let pause = self.rng.random_range(100..4_000);
             tokio::time::sleep(Duration::from_millis(pause)).await;
+            if self.rng.random_bool(0.3) {
+                self.litter().await;
+            }
             let victim = self.rng.random_range(0..services.len());
             failures.extend(self.strike(&mut services[victim], &mut crashes).await);
         }
@@ -157,6 +164,16 @@ impl World {
         }
         self.tables = MemoryTables::new(&self.chaos);
         self.archive = Arc::new(MemoryArchive::new(&self.chaos));
+    }
+
+    /// Another producer appends what is no trade.
+    async fn litter(&mut self) {
+        let partition = i32::try_from(self.rng.random_range(0..PARTITIONS)).expect("a few");
+        let to = TopicPartition::new(topics::TRADES, partition);
+        let value = Some(Bytes::from(format!(r#"{{"e":"trade","t":{}}}"#, self.rng.random_range(0..1_000))));
+        let litter = Outgoing { to, key: None, value, headers: Headers::new() };
+        // Whether it arrives is its producer's concern.
+        let _ = self.log.append(vec![litter]).await;
     }
 
     /// Whether the log may hold a trade twice in this story: a late append cannot be seen coming.
@@ -199,8 +216,8 @@ impl World {
         let ports = IngestPorts {
             feed: Box::new(self.exchange.connect(self.clock.clone())),
             history: Some(Arc::new(self.exchange.clone())),
-            writer: Arc::new(self.log.clone()),
-            scan: Arc::new(self.log.clone()),
+            writer: Arc::new(MistakenWriter { log: self.log.clone(), bug: self.plan.bug }),
+            scan: Arc::new(MistakenScan { log: self.log.clone(), bug: self.plan.bug }),
             clock: self.clock.clone(),
         };
         let config =
@@ -214,18 +231,14 @@ impl World {
     fn processor(&self, stop: CancellationToken) -> (JoinHandle<Result<(), String>>, Option<JoinHandle<()>>) {
         let read = [topics::TRADES.into(), topics::GAPS.into()];
         let reader = self.log.reader(processor::ROLE, &read).expect("the topics exist");
-        let (tables, side): (Arc<dyn Tables>, _) = if self.plan.bug == Some(Bug::CheckpointBeforeStore) {
-            let (tables, storing) = HastyTables::new(self.tables.clone());
-            (Arc::new(tables), Some(tokio::spawn(storing)))
-        } else {
-            (Arc::new(self.tables.clone()), None)
-        };
+        let (tables, storing) = MistakenTables::new(self.tables.clone(), self.plan.bug);
+        let query = MistakenQuery { tables: self.tables.clone(), log: self.log.clone(), bug: self.plan.bug };
         let ports = ProcessorPorts {
-            reader: Box::new(reader),
+            reader: Box::new(MistakenReader::new(reader, self.plan.bug, self.committed.clone())),
             writer: Arc::new(self.log.clone()),
             scan: Arc::new(self.log.clone()),
-            tables,
-            query: Arc::new(self.tables.clone()),
+            tables: Arc::new(tables),
+            query: Arc::new(query),
             clock: self.clock.clone(),
         };
         let config =
@@ -234,16 +247,12 @@ impl World {
             let ended = processor::run(ports, domain::Topics::default(), config, stop).await;
             ended.map_err(|error| format!("processor: {error}"))
         });
-        (task, side)
+        (task, Some(tokio::spawn(storing)))
     }
 
     fn archiver(&self, stop: CancellationToken) -> JoinHandle<Result<(), String>> {
         let reader = self.log.reader("archiver", &[topics::TRADES.into()]).expect("the topic exists");
-        let archive: Arc<dyn Archive> = if self.plan.bug == Some(Bug::RenameWithOverwrite) {
-            Arc::new(OverwritingArchive(self.archive.clone()))
-        } else {
-            self.archive.clone()
-        };
+        let archive = Arc::new(MistakenArchive { archive: self.archive.clone(), bug: self.plan.bug });
         let (clock, epoch) = (self.clock.clone(), format!("run-{}", self.starts));
         let deps = ArchiverDeps { reader: Box::new(reader), archive, clock, epoch };
         let config = archiver::ArchiverConfig {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use sim::{Bug, Damage, Outcome, Plan, run};
 
 /// How many seeds run by default.
-const SEEDS: u64 = 1_000;
+const SEEDS: u64 = 2_000;
 
 #[expect(clippy::disallowed_methods, reason = "the test's own switch")]
 fn number(variable: &str) -> Option<u64> {
@@ -82,7 +82,7 @@ fn a_seed_told_twice_is_the_same_story() {
 
 #[test]
 fn planted_bugs_are_found() {
-    for bug in [Bug::CheckpointBeforeStore, Bug::RenameWithOverwrite] {
+    for bug in Bug::ALL {
         let failed = failures(0..60, |seed| Plan { bug: Some(bug), ..Plan::seed(seed) });
         assert!(!failed.is_empty(), "{bug:?} was not found in 60 seeds");
         println!(

@@ -22,6 +22,8 @@ pub(super) struct Group {
     /// While partitions are being taken back: until when the group waits for it.
     until: Option<Instant>,
     pub(super) committed: BTreeMap<TopicPartition, i64>,
+    /// How many members did not let go in time.
+    pub(super) expelled: usize,
 }
 
 struct Member {
@@ -92,7 +94,9 @@ impl Group {
         if !all_let_go && now < until {
             return false;
         }
+        let before = self.members.len();
         self.members.retain(|_, member| member.owned.is_empty());
+        self.expelled += before - self.members.len();
         self.until = None;
         self.assign(partitions);
         true

@@ -68,6 +68,11 @@ impl MemoryLog {
         self.inner.lock().patience = patience;
     }
 
+    /// How many members of a group did not let go in time: each was a zombie for a while.
+    pub fn zombies(&self, group: &str) -> usize {
+        self.inner.lock().groups.get(group).map_or(0, |group| group.expelled)
+    }
+
     /// A new member of a group. Dropping it, as a crash does, leaves the group.
     ///
     /// # Errors
