@@ -9,7 +9,7 @@ use bytes::Bytes;
 use domain::ledger::LedgerEvent;
 use domain::record::{ORIGIN, REASON, RECEIVED_AT, SOURCE};
 use domain::topics::partition_of;
-use domain::{Headers, Outgoing, Position, Symbol, Timestamp, Topic, TopicPartition, Topics};
+use domain::{Headers, IdSet, Outgoing, Position, Symbol, Timestamp, Topic, TopicPartition, Topics, Trade};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use ports::{LogScan, LogWriter, PortError, persist};
@@ -22,8 +22,12 @@ use crate::sequence::Batch;
 /// The end of each partition that is written to, as far as known: what was acknowledged, or looked at.
 pub type Ends = BTreeMap<TopicPartition, i64>;
 
-/// A batch that is in the log, and how far the log has come.
-pub type Published = Result<(Batch, Ends), PortError>;
+/// A batch that is in the log, how far the log has come, and which trades in it others have appended.
+pub type Published = Result<(Batch, Ends, Foreign), PortError>;
+
+/// Trades that others have appended to the log meanwhile, by symbol: a killed predecessor, for example,
+/// whose last request the log carried out late.
+pub type Foreign = BTreeMap<Symbol, IdSet>;
 
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -33,6 +37,7 @@ pub struct Publisher {
     log: Log,
     records: Records,
     ends: Ends,
+    foreign: Foreign,
     in_flight: Option<BoxFuture<'static, Published>>,
 }
 
@@ -59,7 +64,7 @@ pub struct Partitions {
 impl Publisher {
     /// A publisher with nothing in flight, for a log that ends at `ends`.
     pub fn new(log: Log, topics: Topics, partitions: Partitions, ends: Ends) -> Self {
-        Self { log, records: Records { topics, partitions }, ends, in_flight: None }
+        Self { log, records: Records { topics, partitions }, ends, foreign: Foreign::new(), in_flight: None }
     }
 
     /// Whether a batch is on its way.
@@ -72,10 +77,15 @@ impl Publisher {
         assert!(self.in_flight.is_none(), "one batch at a time keeps the order");
         let (log, records, mut ends) = (self.log.clone(), self.records.clone(), std::mem::take(&mut self.ends));
         let published = async move {
+            let mut foreign = Foreign::new();
             log.append(&mut ends, || records.opened(&batch)).await?;
-            log.append(&mut ends, || records.input(&batch)).await?;
+            for skipped in log.append(&mut ends, || records.input(&batch)).await? {
+                if skipped.0.at.topic == records.topics.stream {
+                    log.look_for_trades(skipped, &mut foreign).await?;
+                }
+            }
             log.append(&mut ends, || records.settled(&batch)).await?;
-            Ok((batch, ends))
+            Ok((batch, ends, foreign))
         };
         self.in_flight = Some(published.boxed());
     }
@@ -85,9 +95,17 @@ impl Publisher {
         let Some(published) = self.in_flight.as_mut() else { return std::future::pending().await };
         let published = published.await;
         self.in_flight = None;
-        let (batch, ends) = published?;
+        let (batch, ends, foreign) = published?;
         self.ends = ends;
+        for (symbol, ids) in foreign {
+            self.foreign.entry(symbol).or_default().extend(ids.ranges());
+        }
         Ok(batch)
+    }
+
+    /// The trades that stand between ours in the log.
+    pub fn take_foreign(&mut self) -> Foreign {
+        std::mem::take(&mut self.foreign)
     }
 
     /// How far the log has come, by the last batch that was done.
@@ -98,18 +116,27 @@ impl Publisher {
 
 impl Log {
     /// Appends records until all of them are acknowledged. When it stays open whether some are in
-    /// the log, looks, and appends those that are not.
-    async fn append(&self, ends: &mut Ends, records: impl Fn() -> Vec<Outgoing>) -> Result<(), PortError> {
+    /// the log, looks, and appends those that are not. Returns the stretches before the first record in
+    /// each partition that the last attempt did not write: from where, to which offset.
+    async fn append(
+        &self,
+        ends: &mut Ends,
+        records: impl Fn() -> Vec<Outgoing>,
+    ) -> Result<Vec<(Position, i64)>, PortError> {
         let mut wanted = records();
         let mut wait = FIRST_WAIT;
         while !wanted.is_empty() {
             let error = match self.writer.append(wanted).await {
                 Ok(positions) => {
+                    let mut skipped = Vec::new();
                     for Position { at, offset } in positions {
-                        let end = ends.entry(at).or_default();
+                        let end = ends.entry(at.clone()).or_default();
+                        if offset > *end {
+                            skipped.push((Position { at, offset: *end }, offset));
+                        }
                         *end = (*end).max(offset + 1);
                     }
-                    return Ok(());
+                    return Ok(skipped);
                 }
                 Err(error) if error.is_retriable() => error,
                 Err(error) => return Err(error),
@@ -120,7 +147,17 @@ impl Log {
             wait = (wait * 2).min(LONGEST_WAIT);
             wanted = self.still_wanted(records(), ends).await?;
         }
-        Ok(())
+        Ok(Vec::new())
+    }
+
+    /// Which trades stand in a stretch that others have written, or we without knowing it.
+    async fn look_for_trades(&self, (from, end): (Position, i64), found: &mut Foreign) -> Result<(), PortError> {
+        for_each(self.scan.as_ref(), from, end, |record| {
+            if let Some(trade) = record.value.as_deref().and_then(|value| Trade::from_event(value).ok()) {
+                found.entry(trade.symbol).or_default().insert(trade.id);
+            }
+        })
+        .await
     }
 
     /// Those of the records that do not stand behind `ends`.

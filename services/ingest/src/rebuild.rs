@@ -147,9 +147,11 @@ impl Gaps {
         }
     }
 
+    /// A gap is closed by records of its own, which tell parts of it. One that another, larger gap covers
+    /// was announced late, by a predecessor, and has to be closed by itself.
     fn settle(&mut self, ids: IdRange) {
         for (gap, settled) in &mut self.open {
-            settled.extend(gap.ids.intersection(ids));
+            settled.extend(gap.ids.intersection(ids).filter(|part| *part == ids));
         }
         self.open.retain(|(gap, settled)| !settled.holes(gap.ids).is_empty());
     }

@@ -271,6 +271,10 @@ impl Ingest {
         for (at, end) in self.publisher.ends().iter().filter(|(at, _)| at.topic == self.stream) {
             self.sequencer.acknowledged(at.partition, *end);
         }
+        let now = self.clock.now();
+        for (symbol, ids) in self.publisher.take_foreign() {
+            self.sequencer.noticed(&symbol, &ids, now, &mut self.batch);
+        }
         self.sequencer.mark(std::mem::take(&mut self.to_mark), &mut self.batch);
         let trades = batch.arrivals.len() as u64;
         self.summary.published += trades;

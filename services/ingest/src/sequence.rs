@@ -176,6 +176,27 @@ impl Sequencer {
         verdict
     }
 
+    /// Enters trades that others have appended: they are there, and what they skip is a gap.
+    pub fn noticed(&mut self, symbol: &Symbol, ids: &IdSet, now: Timestamp, batch: &mut Batch) {
+        let end = self.ends[index(self.partition(symbol))];
+        let ledger = self.symbols.entry(symbol.clone()).or_default();
+        let high = ledger.ledger.high().unwrap_or(0);
+        // Away from what is known, so that only what is between them is a gap.
+        let (above, below): (Vec<u64>, Vec<u64>) =
+            ids.ranges().flat_map(|ids| ids.from..=ids.to).partition(|id| *id > high);
+        for id in above.into_iter().chain(below.into_iter().rev()) {
+            match ledger.ledger.enter(id) {
+                Verdict::New | Verdict::Duplicate => {}
+                Verdict::NewAfterGap(ids) => {
+                    let gap = OpenGap::found(ids, now, end);
+                    batch.opened.push(gap.event(symbol, ids, GapState::Open, None));
+                    ledger.open.push(gap);
+                }
+                Verdict::Filling => ledger.filled(symbol, id, now, end, batch),
+            }
+        }
+    }
+
     /// Whether an id is missing.
     pub fn is_missing(&self, symbol: &Symbol, id: u64) -> bool {
         self.symbols.get(symbol).is_some_and(|symbol| symbol.ledger.missing().contains(id))

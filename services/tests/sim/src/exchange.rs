@@ -16,9 +16,10 @@ use tokio::sync::mpsc;
 /// How many frames wait for a slow reader before the stream drops them.
 const QUEUE: usize = 64;
 
-/// How fast the market's time runs: a story of a minute has trades of twenty hours, and some of them come
-/// hours late.
-const PACE: i64 = 1_200;
+/// How fast the market's time runs, from a day ago on: a story of a minute has trades of many hours, and some
+/// of them come hours late.
+const PACE: i64 = 1_000;
+const A_DAY: Duration = Duration::from_secs(86_400);
 
 /// The exchange. Cloning gives another handle to the same one.
 #[derive(Clone)]
@@ -108,7 +109,7 @@ impl State {
         let id = trades.last_key_value().map_or(1_000, |(id, _)| id + 1);
         let (price, quantity) = (self.rng.random_range(1..9_999), self.rng.random_range(1..999));
         let opened_at = *self.opened_at.get_or_insert(now);
-        let time = opened_at.micros() + now.micros_since(opened_at) * PACE;
+        let time = opened_at.minus(A_DAY).micros() + now.micros_since(opened_at) * PACE;
         let event = format!(
             r#"{{"e":"trade","E":{time},"s":"{symbol}","t":{id},"p":"{price}.10000000","q":"0.{quantity:08}","T":{time},"m":true,"M":true}}"#,
         );
