@@ -18,6 +18,8 @@ const TRACE_LINES: usize = 20_000;
 pub struct Faults {
     /// Nothing is done; the answer is `Unavailable`.
     pub fail: f64,
+    /// Nothing is done; the answer is `Unknown`.
+    pub lose_request: f64,
     /// It is done, but the answer is `Unknown`.
     pub lose_answer: f64,
     /// A random part is done, and the answer is `Unknown`.
@@ -39,6 +41,7 @@ impl Faults {
     pub fn none() -> Self {
         Self {
             fail: 0.0,
+            lose_request: 0.0,
             lose_answer: 0.0,
             partial: 0.0,
             late: 0.0,
@@ -53,6 +56,7 @@ impl Faults {
     pub fn some() -> Self {
         Self {
             fail: 0.05,
+            lose_request: 0.02,
             lose_answer: 0.05,
             partial: 0.03,
             late: 0.02,
@@ -107,6 +111,7 @@ impl Extent {
 enum Fate {
     Good,
     Fails,
+    LosesRequest,
     LosesAnswer,
     Partial(SmallRng),
     Late(Duration),
@@ -219,6 +224,10 @@ impl Chaos {
                 self.note(&format!("{}: failed", what()));
                 Err(PortError::unavailable(kind.system, "simulated failure"))
             }
+            Fate::LosesRequest => {
+                self.note(&format!("{}: request lost", what()));
+                unknown("simulated loss of the request")
+            }
             Fate::LosesAnswer => {
                 act(Extent::Whole)?;
                 self.note(&format!("{}: done, answer lost", what()));
@@ -274,9 +283,11 @@ impl Inner {
     }
 
     fn fate(&mut self, kind: Kind) -> Fate {
-        let Faults { fail, lose_answer, partial, late, late_by, .. } = self.faults.clone();
+        let Faults { fail, lose_request, lose_answer, partial, late, late_by, .. } = self.faults.clone();
         if self.happens(fail) {
             Fate::Fails
+        } else if self.happens(lose_request) {
+            Fate::LosesRequest
         } else if self.happens(lose_answer) {
             Fate::LosesAnswer
         } else if kind.partial && self.happens(partial) {
