@@ -3,7 +3,7 @@
 //! That place is also their identity: what a crash makes us do again is looked up in the tail of
 //! the output partition first, so that a dead letter stands there once.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use domain::record::{DEAD_OFFSET, DEAD_PARTITION, DEAD_TOPIC, DEAD_VALUE_BYTES, REASON, bounded_reason};
 use domain::{Headers, Outgoing, Position, Record, Topic, TopicPartition};
@@ -14,8 +14,8 @@ use ports::{Bounds, LogScan, LogWriter, PortError, persist};
 pub struct DeadLetters {
     /// The output partition and its end as far as we know.
     output: Position,
-    /// Offsets of the source partition that are already in the output.
-    there: BTreeSet<i64>,
+    /// Offsets of the source partition that are already in the output, and where.
+    there: BTreeMap<i64, i64>,
     pending: Vec<(i64, Outgoing)>,
 }
 
@@ -37,14 +37,14 @@ impl DeadLetters {
             return Err(PortError::refused("log", format!("topic {topic} has no partitions")));
         };
         let start = checkpoint.map_or(first, |position| position.offset.max(first));
-        let mut letters = Self { output: Position { at, offset: start }, there: BTreeSet::new(), pending: Vec::new() };
+        let mut letters = Self { output: Position { at, offset: start }, there: BTreeMap::new(), pending: Vec::new() };
         letters.look(scan, source, end).await?;
         Ok(letters)
     }
 
     /// Keeps a record, unless it is kept already.
     pub fn bury(&mut self, record: &Record, reason: String) {
-        if self.there.contains(&record.offset) {
+        if self.there.contains_key(&record.offset) {
             return;
         }
         let mut headers = Headers::new()
@@ -76,7 +76,7 @@ impl DeadLetters {
             let bounds = persist("dead letter bounds", || scan.bounds(&self.output.at.topic)).await?;
             let end = bounds.into_iter().find(|bounds| bounds.at == self.output.at).map_or(0, |bounds| bounds.end);
             self.look(scan, source, end).await?;
-            self.pending.retain(|(offset, _)| !self.there.contains(offset));
+            self.pending.retain(|(offset, _)| !self.there.contains_key(offset));
             let letters: Vec<Outgoing> = self.pending.iter().map(|(_, letter)| letter.clone()).collect();
             if letters.is_empty() {
                 break;
@@ -97,9 +97,12 @@ impl DeadLetters {
         Ok(())
     }
 
-    /// The end of the output partition: everything of ours stands before it.
-    pub fn output(&self) -> &Position {
-        &self.output
+    /// Where to look from, for whoever goes on at `next`: what a predecessor has buried beyond it stands
+    /// behind this place.
+    pub fn output(&mut self, next: i64) -> Position {
+        self.there = self.there.split_off(&next);
+        let offset = self.there.values().min().copied().unwrap_or(self.output.offset);
+        Position { offset: offset.min(self.output.offset), ..self.output.clone() }
     }
 
     async fn look(&mut self, scan: &dyn LogScan, source: &TopicPartition, end: i64) -> Result<(), PortError> {
@@ -107,7 +110,10 @@ impl DeadLetters {
             let records = persist("dead letters", || scan.read(&self.output, end)).await?;
             let Some(last) = records.last() else { break };
             self.output.offset = last.offset + 1;
-            self.there.extend(records.iter().filter_map(|record| offset_of(record, source)));
+            let ours = records.iter().filter_map(|record| Some((offset_of(record, source)?, record.offset)));
+            for (offset, place) in ours {
+                self.there.entry(offset).or_insert(place);
+            }
         }
         Ok(())
     }

@@ -256,7 +256,7 @@ impl Processor {
             }
             partition.completeness.written();
             let next = Position { at: at.clone(), offset: partition.next };
-            let output = partition.dead_letters.output().clone();
+            let output = partition.dead_letters.output(partition.next);
             let checkpoint = checkpoint::encoded(next.clone(), &partition.completeness, vec![output]);
             persist("save checkpoint", || self.tables.save_checkpoint(&checkpoint)).await?;
             // Only now: a checkpoint may be cut short anywhere before.

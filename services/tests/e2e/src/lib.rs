@@ -253,9 +253,23 @@ pub fn free_address() -> SocketAddr {
 /// # Errors
 /// If nobody answers.
 pub fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
+    ask(address, &format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n"))
+}
+
+/// The body of the answer to `POST http://address/path` with some JSON.
+///
+/// # Errors
+/// If nobody answers.
+pub fn post(address: SocketAddr, path: &str, json: &str) -> std::io::Result<String> {
+    let length = json.len();
+    let headers = format!("Host: {address}\r\nContent-Type: application/json\r\nContent-Length: {length}");
+    ask(address, &format!("POST {path} HTTP/1.0\r\n{headers}\r\n\r\n{json}"))
+}
+
+fn ask(address: SocketAddr, request: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+    stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());

@@ -1,0 +1,143 @@
+//! A stream that skips a hundredth of all ids and is cut again and again: every gap is on record and filled, and
+//! the log has what the exchange issued, every id once, live ones in order.
+//!
+//! `FULLTAPE_TEST_LONG=1` makes it a thousand places and two hundred cuts, in ten minutes.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use domain::{Symbol, Timestamp, Trade};
+use e2e::{Process, audit, get, pause, post, total, wait_for};
+use exchange_sim::{Issued, SimConfig};
+use oracle::{Oracle, Times};
+
+/// Ids that are skipped in one place, one in a hundred.
+const SKIPPED: u64 = 3;
+const RATE: u64 = 1_000;
+
+/// How many places, and how many cuts.
+fn size() -> (u64, u64) {
+    if e2e::setting("FULLTAPE_TEST_LONG").is_some() { (1_000, 200) } else { (200, 20) }
+}
+
+const PROMPTLY: Duration = Duration::from_secs(10);
+
+#[test]
+fn every_gap_is_filled() {
+    let (skips, cuts) = size();
+    let trades = skips * SKIPPED * 100;
+    let folder = tempfile::tempdir().unwrap();
+    let (exchange, data) = (e2e::free_address(), folder.path().join("data"));
+    let config = folder.path().join("fulltape.toml");
+    let text = format!(
+        "[source]\nfrom = [\"binance\"]\nsymbols = [\"BTCUSDT\", \"ETHUSDT\", \"SOLUSDT\", \"XRPUSDT\", \"TRXUSDT\"]\n\
+         [binance]\nws_url = \"ws://{exchange}\"\nrest_url = \"http://{exchange}\"\n\
+         [sim]\nlisten = \"{exchange}\"\nrate = {RATE}\nlimit = {trades}\n"
+    );
+    std::fs::write(&config, text).unwrap();
+    let (config, data) = (config.to_str().unwrap(), data.to_str().unwrap());
+    let sim = Process::start(&["sim", "--config", config], &folder.path().join("sim"));
+    assert!(wait_for(PROMPTLY, || get(exchange, "/api/v3/time").is_ok()));
+    let up = Process::start(&["up", "--config", config, "--data", data], &folder.path().join("up"));
+    let issued = || serde_json::from_str::<Issued>(&get(exchange, "/sim/issued").unwrap()).unwrap();
+    let all = |issued: &Issued| issued.symbols.values().map(|one| one.last).sum::<u64>();
+    assert!(wait_for(PROMPTLY, || !sql(data, "log", "SELECT 1 FROM records LIMIT 1").is_empty()), "no trade is logged");
+
+    // Skips at even distances of the trading, cuts between them.
+    for nth in 0..skips {
+        // The last trades are left in peace, so that what was skipped has something behind it.
+        let until = (trades - trades / 10) * nth / skips;
+        assert!(wait_for(Duration::from_secs(60), || all(&issued()) >= until), "the simulator goes on");
+        post(exchange, "/sim/faults", &format!(r#"{{"kind":"skip","count":{SKIPPED}}}"#)).unwrap();
+        if nth % (skips / cuts) == 0 {
+            // It cuts this connection, too.
+            let _ = post(exchange, "/sim/faults", r#"{"kind":"cut"}"#);
+        }
+    }
+    assert!(wait_for(Duration::from_secs(120), || issued().done), "the simulator issues all of its trades");
+    let issued = issued();
+    println!("faults {:?}", issued.faults);
+    assert_eq!([issued.faults["skip"], issued.faults["cut"]], [skips, cuts]);
+    // The exchange limits how fast gaps can be filled.
+    let open = || sql(data, "tables", "SELECT count(*) FROM gaps WHERE state <> 'filled'");
+    assert!(wait_for(Duration::from_secs(300), || open() == ["0"]), "{:?} gaps are not filled", open());
+    pause(Duration::from_secs(1));
+    assert_eq!(audit(&["--wait", "60", "--data", data]).0, 0);
+    for process in [up, the_tables_are_the_market(exchange, &issued, data, sim)] {
+        assert_eq!(process.signal("TERM", PROMPTLY).and_then(|status| status.code()), Some(0));
+    }
+    let (status, report) = audit(&["--data", data]);
+    assert_eq!((status, total(&report, "missing")), (0, 0), "{:#}", report["findings"]);
+    assert_eq!(total(&report, "archive"), total(&report, "issued"));
+    gaps_are_on_record(data, skips);
+    the_log_has_every_id_once(data, total(&report, "issued"));
+}
+
+/// The oracle computes the market again, while the simulator can still say what it was.
+fn the_tables_are_the_market(exchange: std::net::SocketAddr, issued: &Issued, data: &str, sim: Process) -> Process {
+    let config: SimConfig = serde_json::from_str(&get(exchange, "/sim/config").unwrap()).unwrap();
+    let select = "SELECT symbol, trade_id, price, quantity, trade_time_us, buyer_is_maker FROM trades";
+    let trades: Vec<Trade> = sql(data, "tables", select).iter().map(|row| trade_of(row)).collect();
+    let mut first: BTreeMap<Symbol, u64> = BTreeMap::new();
+    for trade in &trades {
+        let known = first.entry(trade.symbol.clone()).or_insert(trade.id);
+        *known = trade.id.min(*known);
+    }
+    // The tape begins when the first subscription does.
+    assert!(first.len() == 5 && first.values().all(|id| *id < 20_000), "{first:?}");
+    let mut oracle = Oracle::new(&config).unwrap().with_times(Times::Micros);
+    oracle.expect_issued(issued);
+    oracle.expect_from(&first);
+    let count = trades.len();
+    let report = oracle.check_one("tables", trades);
+    assert!(report.is_exact(), "{report}");
+    println!("the tables have exactly the {count} trades that were issued from {first:?} on");
+    sim
+}
+
+fn trade_of(row: &str) -> Trade {
+    let cells: Vec<&str> = row.split('|').collect();
+    let [symbol, id, price, quantity, time, maker] = cells[..] else { panic!("expected six cells: {row:?}") };
+    Trade {
+        symbol: symbol.parse().unwrap(),
+        id: id.parse().unwrap(),
+        price: price.parse().unwrap(),
+        quantity: quantity.parse().unwrap(),
+        trade_time: Timestamp::from_micros(time.parse().unwrap()),
+        event_time: None,
+        buyer_is_maker: maker == "1",
+    }
+}
+
+fn gaps_are_on_record(data: &str, skips: u64) {
+    let rows = sql(data, "tables", "SELECT count(*), sum(to_id - from_id + 1) FROM gaps WHERE state = 'filled'");
+    let (gaps, ids) = rows[0].split_once('|').unwrap();
+    println!("{gaps} gaps of {ids} ids were filled");
+    // Ranges that were skipped while nobody was connected are part of larger gaps.
+    assert!(ids.parse::<u64>().unwrap() >= skips * SKIPPED, "{ids} ids");
+    assert!(gaps.parse::<u64>().unwrap() >= skips / 2, "{gaps} gaps");
+}
+
+/// Read from the log itself. What was fetched by REST has no event time.
+fn the_log_has_every_id_once(data: &str, issued: u64) {
+    let trades = "SELECT value ->> '$.s' AS symbol, value ->> '$.t' AS id, value ->> '$.E' AS live, \"offset\"
+        FROM log WHERE topic = 'crypto-stream'";
+    let once = sql(data, "log", &format!("SELECT count(*), count(DISTINCT symbol || id) FROM ({trades})"));
+    assert_eq!(once, [format!("{issued}|{issued}")], "records, and different ids among them");
+    let backwards = format!(
+        "SELECT count(*) FROM (SELECT id - lag(id) OVER (PARTITION BY symbol ORDER BY \"offset\") AS step
+         FROM ({trades}) WHERE live IS NOT NULL) WHERE step < 1"
+    );
+    assert_eq!(sql(data, "log", &backwards), ["0"], "live ids that are not larger than the one before");
+    let fetched = sql(data, "log", &format!("SELECT count(*) FROM ({trades}) WHERE live IS NULL"));
+    println!("the log has {issued} ids once, {} of them fetched by REST, the others in order", fetched[0]);
+}
+
+/// The rows of a query, as lines; none if the file is not there yet.
+fn sql(data: &str, file: &str, query: &str) -> Vec<String> {
+    let path = Path::new(data).join(format!("{file}.sqlite"));
+    let output = Command::new("sqlite3").arg(format!("file:{}?mode=ro", path.display())).arg(query).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+}
