@@ -12,8 +12,14 @@ use tracing::warn;
 const MAX_ATTEMPTS: usize = 300;
 const ATTEMPTS_WINDOW: Duration = Duration::from_secs(300);
 
+/// A connection that delivered for longer than this was not in vain. With the waits between them, such
+/// connections stay below the exchange's bound on attempts.
+const BRIEF: Duration = Duration::from_secs(1);
+
 /// Capped exponential back-off with full jitter: each wait is random between zero and a bound that
-/// doubles, so that clients which lost the exchange together do not come back together.
+/// doubles, so that clients which lost the exchange together do not come back together. After a
+/// connection that delivered for a while the wait is no longer than half of that while: whoever is cut off
+/// again and again still spends most of the time connected.
 pub(crate) struct Backoff {
     min: Duration,
     max: Duration,
@@ -25,14 +31,18 @@ impl Backoff {
         Self { min, max, failures: 0 }
     }
 
-    /// The wait after one more failure.
-    pub(crate) fn next_wait(&mut self) -> Duration {
-        let bound = self.bound();
-        self.failures = self.failures.saturating_add(1);
+    /// The wait after one more connection that ended, or never began; it delivered for this long.
+    pub(crate) fn next_wait(&mut self, delivered: Duration) -> Duration {
+        let mut bound = self.bound();
+        if delivered > BRIEF {
+            bound = bound.min((delivered / 2).max(self.min));
+        } else {
+            self.failures = self.failures.saturating_add(1);
+        }
         Duration::from_micros(rand::rng().random_range(0..=u64::try_from(bound.as_micros()).unwrap_or(u64::MAX)))
     }
 
-    /// How many failures there were in a row.
+    /// How many connections in a row brought nothing.
     pub(crate) fn failures(&self) -> u32 {
         self.failures
     }
@@ -97,13 +107,14 @@ mod tests {
         let bounds: Vec<u128> = (0..9)
             .map(|_| {
                 let bound = backoff.bound();
-                assert!(backoff.next_wait() <= bound);
+                assert!(backoff.next_wait(Duration::ZERO) <= bound);
                 bound.as_millis()
             })
             .collect();
         assert_eq!(bounds, [500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000]);
         for _ in 0..100 {
-            assert!(backoff.next_wait() <= Duration::from_secs(60));
+            assert!(backoff.next_wait(BRIEF) <= Duration::from_secs(60));
+            assert!(backoff.next_wait(Duration::from_secs(4)) <= Duration::from_secs(2));
         }
         backoff.reset();
         assert_eq!((backoff.failures(), backoff.bound()), (0, Duration::from_millis(500)));

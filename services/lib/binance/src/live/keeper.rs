@@ -44,6 +44,13 @@ struct Connected {
     retire: oneshot::Sender<()>,
 }
 
+impl Connected {
+    /// For how long it has been delivering.
+    fn delivered(&self) -> Duration {
+        self.ready_at.map_or(Duration::ZERO, |at| at.elapsed())
+    }
+}
+
 /// What a keeper waits for.
 enum Event {
     Due,
@@ -154,7 +161,8 @@ impl Keeper {
         if self.successor.is_some() || self.open_at.is_some() {
             return;
         }
-        let wait = if self.was_steady(current) { Duration::ZERO } else { self.backoff.next_wait() };
+        let delivered = current.delivered();
+        let wait = if self.is_steady(delivered) { Duration::ZERO } else { self.backoff.next_wait(delivered) };
         self.open_at = Some(Instant::now() + wait);
     }
 
@@ -175,14 +183,15 @@ impl Keeper {
     fn lost(&mut self, lost: &Connected, end: &End, successor_is_under_way: bool) {
         let (shard, connection) = (self.shard, lost.id);
         metrics::counter!(telemetry::CONNECTIONS_LOST, "reason" => end.label()).increment(1);
-        if self.was_steady(lost) {
+        let delivered = lost.delivered();
+        if self.is_steady(delivered) {
             self.backoff.reset();
         }
         if successor_is_under_way {
             info!(shard, connection, reason = %end, "connection ended, its successor is under way");
             return;
         }
-        let wait = self.backoff.next_wait().max(end.wait());
+        let wait = self.backoff.next_wait(delivered).max(end.wait());
         self.open_at = Some(Instant::now() + wait);
         let (attempt, wait_ms) = (self.backoff.failures(), wait.as_millis());
         match end {
@@ -192,8 +201,7 @@ impl Keeper {
     }
 
     /// Whether a connection delivered for long enough to say that the trouble before it is over.
-    fn was_steady(&self, connected: &Connected) -> bool {
-        let steady = millis(self.shared.config.backoff_max_ms);
-        connected.ready_at.is_some_and(|at| at.elapsed() >= steady)
+    fn is_steady(&self, delivered: Duration) -> bool {
+        delivered >= millis(self.shared.config.backoff_max_ms)
     }
 }
