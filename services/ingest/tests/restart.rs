@@ -5,10 +5,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use domain::ledger::{GapState, LedgerEvent};
-use domain::{Origin, Timestamp, Topics, Trade, topics};
+use domain::{Headers, Origin, Outgoing, Position, Timestamp, TopicPartition, Topics, Trade, topics};
 use ingest::{IngestConfig, IngestPorts, Summary};
 use ports::memory::{Chaos, MemoryLog};
-use ports::{Feed, FeedEvent, PortError, SystemClock};
+use ports::{Feed, FeedEvent, LogWriter, PortError, SystemClock};
 use tokio_util::sync::CancellationToken;
 
 /// Trades of some symbols and ids, then the end.
@@ -125,10 +125,52 @@ async fn a_mark_of_records_that_the_log_has_lost_is_not_believed() {
         stream_offset: 1_000,
         symbols: [("BTCUSDT".parse().unwrap(), domain::IdRange { from: 1, to: 900 })].into(),
     };
-    let to = domain::TopicPartition::new(topics::GAPS, 0);
-    let record =
-        domain::Outgoing { to, key: None, value: Some(lost.to_json().into()), headers: domain::Headers::new() };
-    ports::LogWriter::append(&log, vec![record]).await.unwrap();
+    let to = TopicPartition::new(topics::GAPS, 0);
+    let record = Outgoing { to, key: None, value: Some(lost.to_json().into()), headers: Headers::new() };
+    log.append(vec![record]).await.unwrap();
     let summary = run(&log, ids("BTCUSDT", 51..=60)).await;
     assert_eq!(summary, Summary { published: 10, duplicates: 0, missing: 0, dead: 0 });
+}
+
+/// A log in which a dead predecessor's last request comes through just before ours.
+struct Haunted {
+    log: MemoryLog,
+    late: std::sync::Mutex<Vec<Outgoing>>,
+}
+
+#[async_trait]
+impl LogWriter for Haunted {
+    async fn append(&self, records: Vec<Outgoing>) -> Result<Vec<Position>, PortError> {
+        let late = std::mem::take(&mut *self.late.lock().unwrap());
+        self.log.append(late).await?;
+        self.log.append(records).await
+    }
+}
+
+#[tokio::test]
+async fn a_predecessors_last_request_is_noticed_and_what_it_skips_is_a_gap() {
+    let log = log();
+    let to = TopicPartition::new(topics::TRADES, 0);
+    let late = ids("BTCUSDT", 1..=5).into_iter().map(|(symbol, id)| Outgoing {
+        to: to.clone(),
+        key: None,
+        value: Some(event(symbol, id).into()),
+        headers: Headers::new(),
+    });
+    let writer = Haunted { log: log.clone(), late: std::sync::Mutex::new(late.collect()) };
+    let ports = IngestPorts {
+        feed: Box::new(Recording(ids("BTCUSDT", 9..=20).into_iter())),
+        history: None,
+        writer: Arc::new(writer),
+        scan: Arc::new(log.clone()),
+        clock: Arc::new(SystemClock),
+    };
+    let stop = CancellationToken::new();
+    let summary = ingest::run(ports, Topics::default(), IngestConfig::default(), stop).await.unwrap();
+    assert_eq!(summary, Summary { published: 12, duplicates: 0, missing: 3, dead: 0 });
+    let told = events(&log).into_iter().filter_map(|event| match event {
+        LedgerEvent::Gap { ids, state, .. } => Some((ids.from, ids.to, state)),
+        _ => None,
+    });
+    assert_eq!(told.collect::<Vec<_>>(), [(6, 8, GapState::Open), (6, 8, GapState::Unfillable)]);
 }

@@ -159,7 +159,7 @@ impl World {
         self.chaos = Chaos::new(self.rng.random(), Faults { late, ..Faults::some() });
         self.log = MemoryLog::new(&self.chaos, self.clock.clone());
         // In a quarter of the stories nobody becomes a zombie.
-        let patience = if self.plan.seed % 4 == 0 { 3_600 } else { 3 };
+        let patience = if self.plan.seed.is_multiple_of(4) { 3_600 } else { 3 };
         self.log.set_patience(Duration::from_secs(patience));
         for topic in [topics::TRADES, topics::GAPS, topics::DEAD_LETTER] {
             self.log.create_topic(topic, PARTITIONS);
