@@ -178,8 +178,10 @@ struct Comparison<R> {
     rows: Option<Box<dyn Iterator<Item = Result<R, ColumnsError>> + Send>>,
     ahead: Option<R>,
     first: i64,
-    /// Whether the same rows must have given the same bytes.
-    comparable: bool,
+    /// Whether the log still has all records of the span.
+    whole: bool,
+    /// Whether our writer made the file: the same rows must then have given the same bytes.
+    ours: bool,
     held: Tallies,
     unequal: u64,
     first_unequal: Option<i64>,
@@ -195,9 +197,9 @@ impl<R: Row> Comparison<R> {
             Ok(Err(error)) => (None, Some(error.to_string())),
             Err(_) => (None, Some(UNREADABLE.to_owned())),
         };
-        let comparable = span.start >= first && writer.as_deref() == Some(WRITER);
+        let (whole, ours) = (span.start >= first, writer.as_deref() == Some(WRITER));
         let (ahead, held, first_unequal) = (None, Tallies::default(), None);
-        let mut opened = Self { rows, ahead, first, comparable, held, unequal: 0, first_unequal, damage };
+        let mut opened = Self { rows, ahead, first, whole, ours, held, unequal: 0, first_unequal, damage };
         opened.advance();
         opened
     }
@@ -262,13 +264,13 @@ impl<R: Row> Comparison<R> {
         checked.fault = match (self.damage, self.first_unequal) {
             (Some(damage), _) => Some(damage),
             (None, Some(offset)) => Some(format!("{} rows are not the log's, from offset {offset} on", self.unequal)),
-            (None, None) if self.comparable => {
+            (None, None) if self.whole && self.ours => {
                 Some("its rows are the log's, its bytes are not what they make".to_owned())
             }
             // Another version of the writer makes other bytes of the same rows.
             (None, None) => None,
         };
-        checked.is_proved = checked.fault.is_none();
+        checked.is_proved = self.whole && checked.fault.is_none();
         checked.held = Some(self.held);
     }
 }
