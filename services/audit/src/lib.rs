@@ -30,7 +30,7 @@ use ports::{PortError, persist_for};
 
 pub use repair::{Mended, repair};
 pub use report::{Finding, HourReport, Report};
-pub use run::{AuditPorts, audit};
+pub use run::{AuditPorts, Progress, Told, audit};
 pub use scope::{Scope, Topics};
 pub use snapshot::{Lag, lag};
 

@@ -35,15 +35,29 @@ pub struct AuditPorts {
     pub archive: Arc<dyn Archive>,
 }
 
+/// How far an audit has come with a part of its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// What is compared: `files` or `hours`.
+    pub what: &'static str,
+    /// How many of them are.
+    pub done: u64,
+    /// How many there are.
+    pub of: u64,
+}
+
+/// Whom to tell how an audit gets on.
+pub type Told<'a> = &'a (dyn Fn(Progress) + Send + Sync);
+
 /// Compares log, tables and archive.
 ///
 /// # Errors
 /// If one of them cannot be read.
-pub async fn audit(ports: &AuditPorts, topics: &Topics, scope: &Scope) -> Result<Report, AuditError> {
+pub async fn audit(ports: &AuditPorts, topics: &Topics, scope: &Scope, told: Told<'_>) -> Result<Report, AuditError> {
     let lags = lag(ports.scan.as_ref(), ports.query.as_ref(), ports.archive.as_ref(), topics).await?;
     let proofs = Proofs::load(ports.archive.as_ref()).await?;
     let (evidence, report) = (Evidence::default(), Report::default());
-    let mut audit = Audit { ports, topics, scope, proofs, evidence, report };
+    let mut audit = Audit { ports, topics, scope, told, proofs, evidence, report };
     audit.report.findings.extend(lags.iter().flat_map(Lag::ahead));
     let plans = audit.plan(&lags).await?;
     audit.compare_files(&lags, plans).await?;
@@ -62,6 +76,7 @@ struct Audit<'a> {
     ports: &'a AuditPorts,
     topics: &'a Topics,
     scope: &'a Scope,
+    told: Told<'a>,
     proofs: Proofs,
     evidence: Evidence,
     report: Report,
@@ -116,8 +131,11 @@ impl Audit<'_> {
                 }
             }
         }
+        let of = pieces.len() as u64;
         let mut running = JoinSet::new();
         loop {
+            let done = of - (pieces.len() + running.len()) as u64;
+            (self.told)(Progress { what: "files", done, of });
             while running.len() < AT_ONCE
                 && let Some(piece) = pieces.pop_front()
             {
@@ -191,9 +209,12 @@ impl Audit<'_> {
     }
 
     async fn compare_tables(&mut self, hours: BTreeSet<(Symbol, Timestamp)>) -> Result<(), AuditError> {
+        let of = hours.len() as u64;
         let mut running = JoinSet::new();
         let mut hours = hours.into_iter();
         loop {
+            let done = of - (hours.len() + running.len()) as u64;
+            (self.told)(Progress { what: "hours", done, of });
             while running.len() < AT_ONCE
                 && let Some((symbol, hour)) = hours.next()
             {

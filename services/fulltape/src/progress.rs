@@ -1,4 +1,5 @@
-//! How the tape is doing: a status line at a terminal, a log line now and then otherwise.
+//! How the tape is doing, and how an audit gets on: a status line at a terminal; otherwise a log line of the tape
+//! now and then.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -80,5 +81,34 @@ fn figures(metrics: &Metrics) -> Figures {
         stored: figure(processor::metrics::TRADES_STORED),
         archived: figure(archiver::TRADES_ARCHIVED),
         missing: figure(ingest::metrics::TRADES_MISSING),
+    }
+}
+
+/// A progress bar at a terminal, gone when it is dropped; nothing otherwise.
+pub struct AuditLine(Option<ProgressBar>);
+
+impl AuditLine {
+    /// With nothing to show yet.
+    pub fn new() -> Self {
+        let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}");
+        let bar = || ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Self(std::io::stderr().is_terminal().then(bar))
+    }
+
+    /// Shows how far the audit has come.
+    pub fn show(&self, progress: audit::Progress) {
+        if let Some(bar) = &self.0 {
+            bar.set_message(progress.what);
+            bar.set_length(progress.of);
+            bar.set_position(progress.done);
+        }
+    }
+}
+
+impl Drop for AuditLine {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
     }
 }

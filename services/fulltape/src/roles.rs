@@ -20,6 +20,7 @@ use runtime::{CancellationToken, Supervisor};
 
 use crate::cli;
 use crate::config::{ArchiveKind, Config, LogKind, TablesKind};
+use crate::progress::AuditLine;
 use crate::sim::SIM;
 use crate::sources::Source;
 use crate::tables;
@@ -136,13 +137,14 @@ pub async fn audit(config: Config, options: cli::Audit, stop: CancellationToken)
         let repairer = if options.repair { Some(wire::Repairer::connect(&config).await?) } else { None };
         let ports = wire::audit_ports(&config).await?;
         wait_until_settled(&ports, &topics, Duration::from_secs(options.wait)).await?;
-        let report = audit::audit(&ports, &topics, &scope).await?;
+        let line = AuditLine::new();
+        let report = audit::audit(&ports, &topics, &scope, &|progress| line.show(progress)).await?;
         let Some(repairer) = repairer.filter(|_| !report.damage.is_empty()) else { return Ok((report, Vec::new())) };
         let now = wire::clock().now();
         let mended = audit::repair(&ports, repairer.tables.as_ref(), &topics, &report, now).await?;
         // All else was proved just now.
         let scope = audit::Scope { deep: false, ..scope };
-        anyhow::Ok((audit::audit(&ports, &topics, &scope).await?, mended))
+        anyhow::Ok((audit::audit(&ports, &topics, &scope, &|progress| line.show(progress)).await?, mended))
     };
     let (report, mended) = tokio::select! {
         biased;

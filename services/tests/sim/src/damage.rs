@@ -64,7 +64,7 @@ pub async fn inflict(world: &World, damage: Damage, rng: &mut SmallRng) -> Vec<S
 async fn mend(world: &World) -> Result<(), audit::AuditError> {
     let (ports, topics) = (audit_ports(world), audited_topics());
     let scope = audit::Scope { deep: true, ..audit::Scope::default() };
-    let report = audit::audit(&ports, &topics, &scope).await?;
+    let report = audit::audit(&ports, &topics, &scope, &|_| {}).await?;
     audit::repair(&ports, &world.tables, &topics, &report, NOW).await.map(drop)
 }
 

@@ -274,7 +274,7 @@ async fn audit_agrees(world: &World, violations: &mut Vec<String>) {
 /// If it cannot be done.
 pub async fn audited(world: &World, deep: bool) -> Result<Vec<Finding>, String> {
     let scope = audit::Scope { deep, ..audit::Scope::default() };
-    let report = audit::audit(&audit_ports(world), &audited_topics(), &scope).await;
+    let report = audit::audit(&audit_ports(world), &audited_topics(), &scope, &|_| {}).await;
     let mut findings = report.map_err(|error| format!("audit: {error}"))?.findings;
     findings.retain(|finding| match finding {
         Finding::Missing { cause, .. } => !cause.starts_with("unfillable"),
