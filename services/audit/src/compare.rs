@@ -135,6 +135,8 @@ impl Evidence {
         HourReport {
             symbol: symbol.clone(),
             hour,
+            first_id: log.ids.first(),
+            last_id: log.ids.last(),
             issued: present + missing,
             log: present,
             tables: common(tables),

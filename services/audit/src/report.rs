@@ -86,6 +86,10 @@ pub struct HourReport {
     /// The start of the hour, UTC.
     #[serde(serialize_with = "as_text")]
     pub hour: Timestamp,
+    /// The smallest id in the log.
+    pub first_id: Option<u64>,
+    /// The largest id in the log.
+    pub last_id: Option<u64>,
     /// Ids that the exchange issued.
     pub issued: u64,
     /// Of these, in the log.

@@ -134,6 +134,23 @@ impl Process {
         self.child.wait().expect("a child");
     }
 
+    /// Whether it has not ended by itself.
+    ///
+    /// # Panics
+    /// If the operating system has lost it.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_none()
+    }
+
+    /// Sends a signal that does not end it, by name.
+    ///
+    /// # Panics
+    /// If it cannot be sent.
+    pub fn send(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().expect("kill").success());
+    }
+
     /// Sends a signal by name, and waits for the end; `None` if it has not ended within `patience`.
     ///
     /// # Panics

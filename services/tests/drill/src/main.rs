@@ -1,0 +1,72 @@
+//! Breaks the real servers and the roles, one fault after the other, and says what became of the tape.
+//!
+//! `scripts/drill` starts what this needs.
+
+mod faults;
+mod proxy;
+mod scene;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::faults::{FAULTS, Fault};
+use crate::scene::Scene;
+use crate::table::{Row, rendered};
+
+/// Faults against the real servers of scripts/cluster, which must be up: what was done, how long it lasted, how
+/// soon all was well again, and whether a trade was lost or doubled.
+#[derive(Debug, Parser)]
+struct Args {
+    /// The faults, by name; the short set if none is named.
+    faults: Vec<String>,
+    /// All faults, each as long as the matrix says.
+    #[arg(long)]
+    long: bool,
+    /// Name the faults and exit.
+    #[arg(long)]
+    list: bool,
+    /// Print the table as Markdown.
+    #[arg(long)]
+    markdown: bool,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let args = Args::parse();
+    if args.list {
+        FAULTS.iter().for_each(|fault| println!("{:<24} {}", fault.name, fault.what));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let chosen = chosen(&args)?;
+    let mut scene = Scene::open(args.long)?;
+    let mut rows = Vec::new();
+    for fault in chosen {
+        eprintln!("── {}", fault.name);
+        let row = drilled(&mut scene, fault);
+        eprintln!("{row}");
+        rows.push(row);
+    }
+    println!("{}", rendered(&rows, args.markdown));
+    if rows.iter().all(Row::passed) {
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("what the roles said: {}", scene.keep().display());
+    Ok(ExitCode::FAILURE)
+}
+
+fn chosen(args: &Args) -> anyhow::Result<Vec<&'static Fault>> {
+    if args.faults.is_empty() {
+        return Ok(FAULTS.iter().filter(|fault| args.long || fault.is_short).collect());
+    }
+    let find = |name: &String| FAULTS.iter().find(|fault| fault.name == name);
+    args.faults.iter().map(|name| find(name).ok_or_else(|| anyhow::anyhow!("no fault {name:?}: see --list"))).collect()
+}
+
+fn drilled(scene: &mut Scene, fault: &'static Fault) -> Row {
+    let outcome = scene.ready().and_then(|()| (fault.act)(scene)).and_then(|acted| {
+        let recovered = scene.recovered()?;
+        Ok((acted, recovered, scene.verdict()?))
+    });
+    Row::of(fault, outcome)
+}

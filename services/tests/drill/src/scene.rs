@@ -1,0 +1,330 @@
+//! The stage: a simulated exchange, the three roles on the real servers, and the audit as the judge.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use e2e::{Process, checkout, free_address, fulltape, get, pause, post, wait_for};
+use exchange_sim::Issued;
+use serde_json::Value;
+
+use crate::proxy::Proxy;
+
+/// The NameNode's port for clients.
+const NAME_NODE: u16 = 8020;
+
+const PROMPTLY: Duration = Duration::from_secs(20);
+
+/// How long a tape may take to be complete after a fault.
+const PATIENCE: Duration = Duration::from_secs(420);
+
+/// Trades a second.
+const RATE: u64 = 1_000;
+
+/// A service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Feed to log.
+    Ingest,
+    /// Log to tables.
+    Processor,
+    /// Log to archive.
+    Archiver,
+}
+
+impl Role {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Ingest, Self::Processor, Self::Archiver];
+
+    /// Its subcommand.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ingest => "ingest",
+            Self::Processor => "processor",
+            Self::Archiver => "archiver",
+        }
+    }
+
+    /// The metric that counts the trades it has done.
+    fn counter(self) -> &'static str {
+        match self {
+            Self::Ingest => "trades_published_total",
+            Self::Processor => "trades_stored_total",
+            Self::Archiver => "trades_archived_total",
+        }
+    }
+}
+
+/// What the audit says in the end.
+pub struct Verdict {
+    /// Trades that are missing anywhere.
+    pub lost: u64,
+    /// Rows or records too many.
+    pub doubled: u64,
+    /// Whatever else is wrong.
+    pub others: Vec<String>,
+}
+
+impl Verdict {
+    /// Whether nothing is wrong.
+    pub fn is_clean(&self) -> bool {
+        self.lost == 0 && self.doubled == 0 && self.others.is_empty()
+    }
+}
+
+/// Everything that runs.
+pub struct Scene {
+    folder: tempfile::TempDir,
+    exchange: SocketAddr,
+    sim: Option<Process>,
+    /// Instances of roles, the first of each always there.
+    roles: BTreeMap<(Role, usize), Instance>,
+    /// Roles that ended without being asked to.
+    ended: Vec<String>,
+    /// Between the archiver and the NameNode.
+    pub name_node: Proxy,
+    /// Whether faults last as long as the matrix says.
+    pub long: bool,
+}
+
+struct Instance {
+    process: Process,
+    admin: SocketAddr,
+}
+
+impl Scene {
+    /// Starts the exchange and one instance of each role.
+    ///
+    /// # Errors
+    /// If something does not start.
+    pub fn open(long: bool) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let (exchange, roles) = (free_address(), BTreeMap::new());
+        let name_node = Proxy::before(SocketAddr::from((Ipv4Addr::LOCALHOST, NAME_NODE)))?;
+        let mut scene = Self { folder, exchange, sim: None, roles, ended: Vec::new(), name_node, long };
+        let config = scene.config("sim", None)?;
+        scene.sim = Some(Process::start(&["sim", "--config", &config], &scene.folder.path().join("sim.log")));
+        ensure!(wait_for(PROMPTLY, || get(exchange, "/api/v3/time").is_ok()), "the simulator does not answer");
+        for role in Role::ALL {
+            scene.start(role, 0)?;
+        }
+        Ok(scene)
+    }
+
+    fn config(&self, name: &str, admin: Option<SocketAddr>) -> anyhow::Result<String> {
+        let exchange = self.exchange;
+        let servers = std::fs::read_to_string(checkout().join("scripts/cluster.d/fulltape.toml"))?;
+        let direct = format!("hdfs://127.0.0.1:{NAME_NODE}");
+        ensure!(servers.contains(&direct), "scripts/cluster.d/fulltape.toml: expected {direct}");
+        let servers = servers.replace(&direct, &format!("hdfs://{}", self.name_node.address()));
+        let admin = admin.map(|admin| format!("[admin]\nlisten = \"{admin}\"\n")).unwrap_or_default();
+        let text = format!(
+            "{servers}\n[source]\nfrom = [\"binance\"]\nsymbols = [\"BTCUSDT\", \"ETHUSDT\", \"SOLUSDT\"]\n\
+             [binance]\nws_url = \"ws://{exchange}\"\nrest_url = \"http://{exchange}\"\n\
+             [sim]\nlisten = \"{exchange}\"\nrate = {RATE}\nweight_per_minute = 60000\n\
+             [archiver]\nmax_age_ms = 1000\nidle_ms = 500\n{admin}"
+        );
+        let path = self.folder.path().join(format!("{name}.toml"));
+        std::fs::write(&path, text)?;
+        Ok(path.to_string_lossy().into_owned())
+    }
+
+    /// Starts an instance of a role.
+    ///
+    /// # Errors
+    /// If its settings cannot be written.
+    pub fn start(&mut self, role: Role, nth: usize) -> anyhow::Result<()> {
+        let (admin, name) = (free_address(), format!("{}-{nth}", role.name()));
+        let config = self.config(&name, Some(admin))?;
+        let log = self.folder.path().join(format!("{name}.log"));
+        let process = Process::start(&[role.name(), "--config", &config], &log);
+        self.roles.insert((role, nth), Instance { process, admin });
+        Ok(())
+    }
+
+    /// `kill -9` of an instance.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub fn kill(&mut self, role: Role, nth: usize) -> anyhow::Result<()> {
+        let mut instance = self.roles.remove(&(role, nth)).context("no such instance")?;
+        if instance.process.is_running() {
+            instance.process.kill();
+        } else {
+            self.ended.push(role.name().to_owned());
+        }
+        Ok(())
+    }
+
+    /// Asks an instance to stop, and waits for it.
+    ///
+    /// # Errors
+    /// If it does not, or with another status than 0.
+    pub fn stop(&mut self, role: Role, nth: usize) -> anyhow::Result<()> {
+        let instance = self.roles.remove(&(role, nth)).context("no such instance")?;
+        let status = instance.process.signal("TERM", Duration::from_secs(10));
+        ensure!(status.and_then(|status| status.code()) == Some(0), "{} ended with {status:?}", role.name());
+        Ok(())
+    }
+
+    /// Sends a signal that does not end an instance.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub fn signal(&self, role: Role, nth: usize, signal: &str) -> anyhow::Result<()> {
+        self.roles.get(&(role, nth)).context("no such instance")?.process.send(signal);
+        Ok(())
+    }
+
+    /// Kills an instance, starts it again, and waits until it has done a trade.
+    ///
+    /// # Errors
+    /// If it does none.
+    pub fn kill_and_recover(&mut self, role: Role) -> anyhow::Result<Duration> {
+        self.kill(role, 0)?;
+        let started = Instant::now();
+        self.start(role, 0)?;
+        let admin = self.roles[&(role, 0)].admin;
+        let works = || get(admin, "/metrics").is_ok_and(|text| counted(&text, role.counter()) > 0.0);
+        ensure!(wait_for(PATIENCE, works), "{} does nothing after a kill", role.name());
+        Ok(started.elapsed())
+    }
+
+    /// Runs `scripts/cluster`; returns what it printed.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub fn cluster(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let output = Command::new(checkout().join("scripts/cluster")).args(arguments).output()?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        ensure!(output.status.success(), "{arguments:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
+        Ok(said)
+    }
+
+    /// Has the exchange do something wrong.
+    ///
+    /// # Errors
+    /// If it refuses.
+    pub fn exchange_fault(&self, json: &str) -> anyhow::Result<()> {
+        // Some faults cut the connection that asks for them.
+        let answer = post(self.exchange, "/sim/faults", json).unwrap_or_default();
+        ensure!(!answer.contains("error"), "{json}: {answer}");
+        Ok(())
+    }
+
+    /// The settings that the audit uses.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn audit_config(&self) -> anyhow::Result<String> {
+        self.config("audit", None)
+    }
+
+    /// Waits until everything runs and is complete.
+    ///
+    /// # Errors
+    /// If it is not within a while.
+    pub fn ready(&mut self) -> anyhow::Result<()> {
+        self.revive()?;
+        self.recovered().map(drop).context("before the fault")
+    }
+
+    /// Starts again what has ended by itself, and notes that it did.
+    fn revive(&mut self) -> anyhow::Result<()> {
+        for role in Role::ALL {
+            let runs = self.roles.get_mut(&(role, 0)).is_some_and(|instance| instance.process.is_running());
+            if !runs {
+                if self.roles.remove(&(role, 0)).is_some() {
+                    self.ended.push(role.name().to_owned());
+                }
+                self.start(role, 0)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How long it takes until everything that has been issued by now is everywhere.
+    ///
+    /// # Errors
+    /// If it takes too long.
+    pub fn recovered(&mut self) -> anyhow::Result<Duration> {
+        let started = Instant::now();
+        let goal = self.issued()?;
+        let mut last = None;
+        while started.elapsed() < PATIENCE {
+            self.revive()?;
+            if let Some(report) = self.audit()? {
+                if is_clean(&report) && has_come_to(&report, &goal) {
+                    return Ok(started.elapsed());
+                }
+                last = Some(report);
+            }
+            pause(Duration::from_millis(300));
+        }
+        let findings = last.map(|report| report["findings"].to_string()).unwrap_or_default();
+        bail!("not complete after {} s: {}", PATIENCE.as_secs(), findings.chars().take(300).collect::<String>())
+    }
+
+    /// What the audit says.
+    ///
+    /// # Errors
+    /// If it cannot be done.
+    pub fn verdict(&mut self) -> anyhow::Result<Verdict> {
+        let report = self.audit()?.context("the audit cannot be done")?;
+        let findings = report["findings"].as_array().cloned().unwrap_or_default();
+        let absent = findings.iter().filter(|finding| finding["finding"] == "absent");
+        let lost = e2e::total(&report, "missing") + absent.map(|finding| ids(&finding["ids"])).sum::<u64>();
+        let doubled = e2e::total(&report, "duplicates");
+        let mut others: Vec<String> =
+            std::mem::take(&mut self.ended).into_iter().map(|role| format!("{role} ended by itself")).collect();
+        others.extend(findings.iter().map(Value::to_string));
+        Ok(Verdict { lost, doubled, others })
+    }
+
+    fn audit(&self) -> anyhow::Result<Option<Value>> {
+        let config = self.audit_config()?;
+        let run = fulltape(&["audit", "--json", "--config", &config]);
+        // A server that is down is not a verdict.
+        Ok((run.status() < 2).then(|| serde_json::from_str(&run.out())).transpose()?)
+    }
+
+    fn issued(&self) -> anyhow::Result<Issued> {
+        Ok(serde_json::from_str(&get(self.exchange, "/sim/issued")?)?)
+    }
+
+    /// Ends, and keeps the folder of logs for people.
+    pub fn keep(self) -> PathBuf {
+        self.folder.keep()
+    }
+}
+
+/// How many ids there are in `17` or `17-21`.
+fn ids(range: &Value) -> u64 {
+    let text = range.as_str().unwrap_or_default();
+    let (from, to) = text.split_once('-').unwrap_or((text, text));
+    let number = |text: &str| text.parse::<u64>().unwrap_or_default();
+    number(to).saturating_sub(number(from)) + 1
+}
+
+fn is_clean(report: &Value) -> bool {
+    report["complete"] == true
+}
+
+/// Whether the log, the tables and the archive have come to what the exchange had issued.
+fn has_come_to(report: &Value, goal: &Issued) -> bool {
+    let hours = report["hours"].as_array().map(Vec::as_slice).unwrap_or_default();
+    goal.symbols.iter().filter(|(_, issued)| issued.last > 0).all(|(symbol, issued)| {
+        let of_symbol = hours.iter().filter(|hour| hour["symbol"] == symbol.as_str());
+        let last = of_symbol.filter_map(|hour| hour["last_id"].as_u64()).max();
+        // Symbols that nobody subscribed to are none of ours.
+        last.is_none_or(|last| last >= issued.last)
+    })
+}
+
+fn counted(metrics: &str, name: &str) -> f64 {
+    let samples = metrics.lines().filter(|line| line.starts_with(name) && !line.starts_with('#'));
+    samples.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+}
