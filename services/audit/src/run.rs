@@ -82,7 +82,7 @@ struct Audit<'a> {
     report: Report,
 }
 
-/// Something to be read, with its place among the lags.
+/// Something to be compared.
 enum Piece {
     Trades(ArchiveFile, Span),
     Raw(ArchiveFile, Span),

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use domain::{Timestamp, Trade};
 use serde_json::Value;
 
 /// The binary under test: `FULLTAPE_BIN`, or the one built beside this test.
@@ -253,6 +254,26 @@ pub fn read_independently<S: AsRef<std::ffi::OsStr>>(python: &str, arguments: &[
 #[must_use]
 pub fn figures<S: AsRef<std::ffi::OsStr>>(python: &str, arguments: &[S]) -> Value {
     serde_json::from_str(&read_independently(python, arguments)).expect("the readers print JSON")
+}
+
+/// A trade in a row that another program printed: symbol, id, price, quantity, trade time in µs, and whether the
+/// buyer's order was the resting one.
+///
+/// # Panics
+/// If it is none.
+#[must_use]
+pub fn trade_of(row: &str, separator: char) -> Trade {
+    let cells: Vec<&str> = row.trim().split(separator).collect();
+    let [symbol, id, price, quantity, time, maker] = cells[..] else { panic!("expected six cells: {row:?}") };
+    Trade {
+        symbol: symbol.parse().expect("a symbol"),
+        id: id.parse().expect("an id"),
+        price: price.parse().expect("a price"),
+        quantity: quantity.parse().expect("a quantity"),
+        trade_time: Timestamp::from_micros(time.parse().expect("a time in µs")),
+        event_time: None,
+        buyer_is_maker: maker == "1" || maker.eq_ignore_ascii_case("true"),
+    }
 }
 
 /// A port on loopback that was free a moment ago.

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use domain::{Symbol, Timestamp, Trade};
+use domain::{Symbol, Trade};
 use e2e::{Process, checkout, figures, fulltape, get, pause, python, recordings, setting, total, wait_for};
 use exchange_sim::{Issued, SimConfig};
 use oracle::{Oracle, Times};
@@ -213,7 +213,8 @@ fn independently(sim: &SimConfig, issued: &Issued, folder: &Path) {
         stores.insert("archive", e2e::read_independently(&python, &["rows".to_owned(), download(folder)]));
     }
     for (store, rows) in stores {
-        let trades: Vec<Trade> = rows.lines().map(trade_of).filter(|trade| is_of_the_storm(&trade.symbol)).collect();
+        let trades: Vec<Trade> =
+            rows.lines().map(|row| e2e::trade_of(row, ',')).filter(|trade| is_of_the_storm(&trade.symbol)).collect();
         let mut first: BTreeMap<Symbol, u64> = BTreeMap::new();
         for trade in &trades {
             let known = first.entry(trade.symbol.clone()).or_insert(trade.id);
@@ -234,18 +235,4 @@ fn independently(sim: &SimConfig, issued: &Issued, folder: &Path) {
 /// The recordings of the other parts are in the same tables.
 fn is_of_the_storm(symbol: &Symbol) -> bool {
     !["BTCUSDT", "TRXUSDT"].contains(&symbol.as_str())
-}
-
-fn trade_of(row: &str) -> Trade {
-    let cells: Vec<&str> = row.trim().split(',').collect();
-    let [symbol, id, price, quantity, time, maker] = cells[..] else { panic!("expected six cells: {row:?}") };
-    Trade {
-        symbol: symbol.parse().unwrap(),
-        id: id.parse().unwrap(),
-        price: price.parse().unwrap(),
-        quantity: quantity.parse().unwrap(),
-        trade_time: Timestamp::from_micros(time.parse().unwrap()),
-        event_time: None,
-        buyer_is_maker: maker.eq_ignore_ascii_case("true"),
-    }
 }

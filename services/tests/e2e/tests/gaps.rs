@@ -1,14 +1,14 @@
 //! A stream that skips a hundredth of all ids and is cut again and again: every gap is on record and filled, and
 //! the log has what the exchange issued, every id once, live ones in order.
 //!
-//! `FULLTAPE_TEST_LONG=1` makes it a thousand places and two hundred cuts, in a quarter of an hour.
+//! `FULLTAPE_TEST_LONG=1` makes it a thousand places and two hundred cuts, at half the pace.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use domain::{Symbol, Timestamp, Trade};
+use domain::{Symbol, Trade};
 use e2e::{Process, audit, get, pause, post, total, wait_for};
 use exchange_sim::{Issued, SimConfig};
 use oracle::{Oracle, Times};
@@ -79,7 +79,7 @@ fn every_gap_is_filled() {
 fn the_tables_are_the_market(exchange: std::net::SocketAddr, issued: &Issued, data: &str, sim: Process) -> Process {
     let config: SimConfig = serde_json::from_str(&get(exchange, "/sim/config").unwrap()).unwrap();
     let select = "SELECT symbol, trade_id, price, quantity, trade_time_us, buyer_is_maker FROM trades";
-    let trades: Vec<Trade> = sql(data, "tables", select).iter().map(|row| trade_of(row)).collect();
+    let trades: Vec<Trade> = sql(data, "tables", select).iter().map(|row| e2e::trade_of(row, '|')).collect();
     let mut first: BTreeMap<Symbol, u64> = BTreeMap::new();
     for trade in &trades {
         let known = first.entry(trade.symbol.clone()).or_insert(trade.id);
@@ -95,20 +95,6 @@ fn the_tables_are_the_market(exchange: std::net::SocketAddr, issued: &Issued, da
     assert!(report.is_exact(), "{report}");
     println!("the tables have exactly the {count} trades that were issued from {first:?} on");
     sim
-}
-
-fn trade_of(row: &str) -> Trade {
-    let cells: Vec<&str> = row.split('|').collect();
-    let [symbol, id, price, quantity, time, maker] = cells[..] else { panic!("expected six cells: {row:?}") };
-    Trade {
-        symbol: symbol.parse().unwrap(),
-        id: id.parse().unwrap(),
-        price: price.parse().unwrap(),
-        quantity: quantity.parse().unwrap(),
-        trade_time: Timestamp::from_micros(time.parse().unwrap()),
-        event_time: None,
-        buyer_is_maker: maker == "1",
-    }
 }
 
 fn gaps_are_on_record(data: &str, skips: u64) {

@@ -60,7 +60,7 @@ pub async fn inflict(world: &World, damage: Damage, rng: &mut SmallRng) -> Vec<S
     violations
 }
 
-/// As `audit --repair` does; twice, because where a file ended may show only when it is gone.
+/// As `audit --repair` does.
 async fn mend(world: &World) -> Result<(), audit::AuditError> {
     let (ports, topics) = (audit_ports(world), audited_topics());
     let scope = audit::Scope { deep: true, ..audit::Scope::default() };

@@ -12,8 +12,7 @@ use tracing::warn;
 const MAX_ATTEMPTS: usize = 300;
 const ATTEMPTS_WINDOW: Duration = Duration::from_secs(300);
 
-/// A connection that delivered for longer than this was not in vain. With the waits between them, such
-/// connections stay below the exchange's bound on attempts.
+/// A connection that delivered for longer than this was not in vain.
 const BRIEF: Duration = Duration::from_secs(1);
 
 /// Capped exponential back-off with full jitter: each wait is random between zero and a bound that
