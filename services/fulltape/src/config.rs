@@ -107,6 +107,8 @@ pub struct LogConfig {
     pub gaps: Topic,
     /// The topic of unusable input.
     pub dead_letter: Topic,
+    /// The topic whose one partition belongs to the live ingest that works; others with the same topic stand by.
+    pub lease: Topic,
     /// How many partitions a topic is created with.
     pub partitions: i32,
     /// On how many brokers a topic is created.
@@ -122,6 +124,7 @@ impl Default for LogConfig {
             stream: Topic::new_static(topics::TRADES),
             gaps: Topic::new_static(topics::GAPS),
             dead_letter: Topic::new_static(topics::DEAD_LETTER),
+            lease: Topic::new_static(topics::INGEST_LEASE),
             partitions: topics::DEFAULT_PARTITIONS,
             replication: 2,
             kafka: KafkaConfig::default(),
@@ -145,7 +148,7 @@ impl LogConfig {
             replication: self.replication,
             config: config.clone().into(),
         };
-        self.partitioned().into_iter().map(spec).collect()
+        self.partitioned().into_iter().chain([(self.lease.clone(), 1)]).map(spec).collect()
     }
 
     /// The topics of the tape.

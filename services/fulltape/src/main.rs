@@ -6,6 +6,7 @@ mod progress;
 mod roles;
 mod sim;
 mod sources;
+mod standby;
 mod tables;
 mod tape;
 mod up;

@@ -23,6 +23,7 @@ use crate::config::{ArchiveKind, Config, LogKind, TablesKind};
 use crate::progress::AuditLine;
 use crate::sim::SIM;
 use crate::sources::Source;
+use crate::standby;
 use crate::tables;
 use crate::tape::{self, Exchange, Undecided};
 use crate::wire::{self, Wire, clock};
@@ -68,21 +69,20 @@ pub async fn ingest(config: Config, once: bool, stop: CancellationToken) -> anyh
     let mut supervisor = Supervisor::new(stop);
     let admin = Admin::start(&config, &mut supervisor).await?;
     let wire = Wire::connect(&config)?;
-    let ports = tokio::select! {
-        biased;
-        () = stopped(&supervisor) => return Ok(ExitCode::SUCCESS),
-        ports = ingest_ports(&config, &wire) => ports?,
-    };
-    let is_live = ports.history.is_some();
-    if is_live {
-        // Without a connection it collects nothing, however well it is.
-        let metrics = admin.metrics();
-        admin.ready.when(move || metrics.sum(binance::telemetry::CONNECTIONS) > 0.0);
-    } else {
-        admin.ready.now();
-    }
     let stop = supervisor.stop();
-    let summary = run_ingest(&config, ports, stop.clone()).await?;
+    let is_live = !Source::parse(&config.source).map_err(anyhow::Error::msg)?.ends();
+    let summary = match config.log.kind {
+        LogKind::Kafka if is_live => standby::run(&config, &wire, &admin, &stop).await?,
+        _ => {
+            let ports = tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
+                ports = ingest_ports(&config, &wire) => ports?,
+            };
+            admin.ready.when(feed_is_ready(&admin, is_live));
+            run_ingest(&config, ports, stop.clone()).await?
+        }
+    };
     if !once && !stop.is_cancelled() {
         tracing::info!("the source is at its end, waiting to be stopped");
         stop.cancelled().await;
@@ -93,6 +93,12 @@ pub async fn ingest(config: Config, once: bool, stop: CancellationToken) -> anyh
         print!("{}", summary_of(&summary));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A live feed without a connection collects nothing, however well it is.
+pub fn feed_is_ready(admin: &Admin, is_live: bool) -> impl Fn() -> bool + Send + Sync + 'static {
+    let metrics = admin.metrics();
+    move || !is_live || metrics.sum(binance::telemetry::CONNECTIONS) > 0.0
 }
 
 /// The role processor.
@@ -247,7 +253,8 @@ pub async fn run_ingest(config: &Config, ports: IngestPorts, stop: CancellationT
 /// If the source or the log cannot be used.
 pub async fn ingest_ports(config: &Config, wire: &Wire) -> anyhow::Result<IngestPorts> {
     let (feed, history) = feed(config).await?;
-    Ok(IngestPorts { feed, history, writer: wire.writer()?, scan: wire.scan()?, clock: clock() })
+    let watched = live_symbols(config);
+    Ok(IngestPorts { feed, history, watched, writer: wire.writer()?, scan: wire.scan()?, clock: clock() })
 }
 
 type Origin = (Box<dyn Feed>, Option<Arc<dyn History>>);

@@ -1,5 +1,6 @@
 //! Side stage: asks the exchange's history for what the stream skipped, one request per symbol at a
-//! time, a few symbols at once.
+//! time, a few symbols at once. When there is nothing more urgent, also for what came after the last trade of a
+//! symbol that is silent: no later trade has told of it, as at a start after a long pause.
 //!
 //! ```text
 //!  gap opens ─▶ waiting (grace) ─▶ asked ─▶ page ─┬─▶ all there: done
@@ -28,10 +29,27 @@ pub const PAGE: usize = 1_000;
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
+/// Of a silent symbol the history is asked again after twice as long, up to this many times as long.
+const LONGEST_SILENCE: u32 = 16;
+
+/// A silent symbol is asked for soon after the start, when the stream has had time to speak.
+const FIRST_LOOK: Duration = Duration::from_secs(5);
+
+/// Why the history was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// Ids are missing.
+    Gap,
+    /// The symbol is silent.
+    Silence,
+}
+
 /// An answer of the history.
 pub struct Page {
     /// Which symbol was asked for.
     pub symbol: Symbol,
+    /// Why.
+    pub asked: Asked,
     /// From which id on.
     pub from: u64,
     /// The trades' events, or why there are none.
@@ -46,10 +64,20 @@ struct Job {
     last_progress: Instant,
 }
 
+/// A symbol that may be silent.
+struct Quiet {
+    /// When the history is asked, if nothing is heard before.
+    due: Instant,
+    wait: Duration,
+    running: bool,
+}
+
 /// Asks the history for missing trades.
 pub struct Backfill {
     history: Arc<dyn History>,
     jobs: BTreeMap<Symbol, Job>,
+    watched: BTreeMap<Symbol, Quiet>,
+    silence: Duration,
     running: FuturesUnordered<BoxFuture<'static, Page>>,
     paused_until: Instant,
     grace: Duration,
@@ -58,11 +86,16 @@ pub struct Backfill {
 }
 
 impl Backfill {
-    /// Backfill with nothing to do yet.
-    pub fn new(history: Arc<dyn History>, config: &IngestConfig) -> Self {
+    /// Backfill with nothing to do yet, for a stream that should have trades of the symbols `watched`.
+    pub fn new(history: Arc<dyn History>, watched: Vec<Symbol>, config: &IngestConfig) -> Self {
+        let silence = config.silence();
+        let due = Instant::now() + FIRST_LOOK.min(silence);
+        let watched = watched.into_iter().map(|symbol| (symbol, Quiet { due, wait: silence, running: false })).collect();
         Self {
             history,
             jobs: BTreeMap::new(),
+            watched,
+            silence,
             running: FuturesUnordered::new(),
             paused_until: Instant::now(),
             grace: config.gap_grace(),
@@ -88,12 +121,47 @@ impl Backfill {
                 None if !job.running => closed.push(symbol.clone()),
                 Some(ids) if free && !job.running && job.due <= now => {
                     job.running = true;
-                    self.running.push(ask(Arc::clone(&self.history), symbol.clone(), ids.from));
+                    self.running.push(ask(Arc::clone(&self.history), symbol.clone(), Asked::Gap, ids.from));
                 }
                 _ => {}
             }
         }
         self.jobs.retain(|symbol, _| !closed.contains(symbol));
+        self.listen(sequencer, now);
+    }
+
+    /// Asks for what came after the last trades of silent symbols.
+    fn listen(&mut self, sequencer: &Sequencer, now: Instant) {
+        for (symbol, quiet) in self.watched.iter_mut().filter(|(_, quiet)| !quiet.running && quiet.due <= now) {
+            if self.running.len() >= self.in_flight {
+                return;
+            }
+            match sequencer.next_id(symbol).filter(|_| !self.jobs.contains_key(symbol)) {
+                Some(from) => {
+                    quiet.running = true;
+                    self.running.push(ask(Arc::clone(&self.history), symbol.clone(), Asked::Silence, from));
+                }
+                // Its tape has not begun, or its gaps come first.
+                None => quiet.due = now + quiet.wait,
+            }
+        }
+    }
+
+    /// The stream has a trade of a symbol.
+    pub fn heard(&mut self, symbol: &Symbol) {
+        if let Some(quiet) = self.watched.get_mut(symbol) {
+            quiet.wait = self.silence;
+            quiet.due = Instant::now() + quiet.wait;
+        }
+    }
+
+    /// The history was asked for news of a silent symbol, and had some or none.
+    pub fn looked(&mut self, symbol: &Symbol, has_news: bool) {
+        if let Some(quiet) = self.watched.get_mut(symbol) {
+            quiet.wait = if has_news { self.silence } else { (quiet.wait * 2).min(self.silence * LONGEST_SILENCE) };
+            // Where there was something there may be more.
+            quiet.due = Instant::now() + if has_news { Duration::ZERO } else { quiet.wait };
+        }
     }
 
     /// The next answer, or `None` when a request has become due. Cancel-safe.
@@ -102,8 +170,11 @@ impl Backfill {
         tokio::select! {
             biased;
             Some(page) = self.running.next() => {
-                if let Some(job) = self.jobs.get_mut(&page.symbol) {
-                    job.running = false;
+                match page.asked {
+                    Asked::Gap => self.jobs.get_mut(&page.symbol).into_iter().for_each(|job| job.running = false),
+                    Asked::Silence => {
+                        self.watched.get_mut(&page.symbol).into_iter().for_each(|quiet| quiet.running = false);
+                    }
                 }
                 Some(page)
             }
@@ -144,8 +215,9 @@ impl Backfill {
         if self.running.len() >= self.in_flight {
             return None;
         }
-        let due = self.jobs.values().filter(|job| !job.running).map(|job| job.due).min()?;
-        Some(due.max(self.paused_until))
+        let jobs = self.jobs.values().filter(|job| !job.running).map(|job| job.due);
+        let looks = self.watched.values().filter(|quiet| !quiet.running).map(|quiet| quiet.due);
+        Some(jobs.chain(looks).min()?.max(self.paused_until))
     }
 }
 
@@ -153,10 +225,10 @@ fn wait_after(fruitless: u32) -> Duration {
     FIRST_WAIT.saturating_mul(1 << fruitless.min(10)).min(LONGEST_WAIT)
 }
 
-fn ask(history: Arc<dyn History>, symbol: Symbol, from: u64) -> BoxFuture<'static, Page> {
+fn ask(history: Arc<dyn History>, symbol: Symbol, asked: Asked, from: u64) -> BoxFuture<'static, Page> {
     async move {
         let answer = history.trades(&symbol, from, PAGE).await;
-        Page { symbol, from, answer }
+        Page { symbol, asked, from, answer }
     }
     .boxed()
 }

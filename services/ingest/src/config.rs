@@ -18,6 +18,9 @@ pub struct IngestConfig {
     /// How long to wait for a history that lags behind the stream, before a gap is given up, in
     /// milliseconds.
     pub history_patience_ms: u64,
+    /// How long a symbol may be silent before the history is asked for what came after its last trade, in
+    /// milliseconds; twice as long each time that it has nothing. Each silent symbol costs a request.
+    pub silence_ms: u64,
     /// After how many records of a partition its ledgers are marked in the log: about what a start
     /// has to read.
     pub mark_records: u32,
@@ -32,6 +35,7 @@ impl Default for IngestConfig {
             gap_grace_ms: 500,
             backfill_in_flight: 4,
             history_patience_ms: 120_000,
+            silence_ms: 300_000,
             mark_records: 100_000,
             drain_ms: 5_000,
         }
@@ -45,6 +49,10 @@ impl IngestConfig {
 
     pub(crate) fn history_patience(&self) -> Duration {
         Duration::from_millis(self.history_patience_ms)
+    }
+
+    pub(crate) fn silence(&self) -> Duration {
+        Duration::from_millis(self.silence_ms)
     }
 
     pub(crate) fn drain(&self) -> Duration {

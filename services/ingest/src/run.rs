@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::IngestError;
-use crate::backfill::{Backfill, Page};
+use crate::backfill::{Asked, Backfill, Page};
 use crate::config::IngestConfig;
 use crate::decode::{Arrival, DeadInput, Decoded, decode};
 use crate::metrics;
@@ -25,6 +25,8 @@ pub struct IngestPorts {
     pub feed: Box<dyn Feed>,
     /// Where skipped trades may be had; `None` if the source has no memory.
     pub history: Option<Arc<dyn History>>,
+    /// The symbols that the feed is about: of those that are silent the history is asked for news.
+    pub watched: Vec<Symbol>,
     /// Where trades go.
     pub writer: Arc<dyn LogWriter>,
     /// The same log, to look what is there.
@@ -90,7 +92,7 @@ struct Ingest {
 
 impl Ingest {
     async fn start(ports: IngestPorts, topics: Topics, config: IngestConfig) -> Result<Self, IngestError> {
-        let IngestPorts { feed, history, writer, scan, clock } = ports;
+        let IngestPorts { feed, history, watched, writer, scan, clock } = ports;
         let mut ends = Ends::new();
         let partitions = Partitions {
             stream: partitions_of(scan.as_ref(), &topics.stream, &mut ends).await?,
@@ -102,7 +104,7 @@ impl Ingest {
         sequencer.open_silent(clock.now());
         sequencer.settle(clock.now(), &mut batch);
         tracing::info!(missing = sequencer.missing(), "ledger rebuilt from the log");
-        let backfill = history.map(|history| Backfill::new(history, &config));
+        let backfill = history.map(|history| Backfill::new(history, watched, &config));
         let stream = topics.stream.clone();
         let publisher = Publisher::new(Log { writer, scan }, topics, partitions, ends);
         let (to_mark, ended, summary) = (BTreeMap::new(), false, Summary::default());
@@ -160,7 +162,12 @@ impl Ingest {
             ::metrics::counter!(metrics::FRAMES_RECEIVED).increment(1);
         }
         match decoded {
-            Decoded::Trade(arrival) => self.enter(arrival),
+            Decoded::Trade(arrival) => {
+                if let Some(backfill) = self.backfill.as_mut() {
+                    backfill.heard(&arrival.symbol);
+                }
+                self.enter(arrival);
+            }
             Decoded::Ignored => ::metrics::counter!(metrics::FRAMES_IGNORED).increment(1),
             Decoded::Dead(dead) => self.bury(dead),
             Decoded::End => {
@@ -196,11 +203,15 @@ impl Ingest {
     }
 
     /// Takes what a page brings, and decides when to ask on.
-    fn page(&mut self, Page { symbol, from, answer }: Page) {
+    fn page(&mut self, Page { symbol, asked, from, answer }: Page) {
         let Some(backfill) = self.backfill.as_mut() else { return };
         match answer {
+            Ok(events) if asked == Asked::Silence => self.take_news(&symbol, from, &events),
             Ok(events) => self.take_page(&symbol, from, &events),
-            Err(HistoryError::Unfillable(reason)) => self.give_up(&symbol, EVERY_ID, &reason),
+            Err(HistoryError::Unfillable(reason)) => {
+                backfill.looked(&symbol, false);
+                self.give_up(&symbol, EVERY_ID, &reason);
+            }
             Err(HistoryError::Limited { wait, reason }) => {
                 tracing::warn!(wait_ms = wait.as_millis(), reason, "backfill paused by the exchange");
                 backfill.unanswered(&symbol);
@@ -210,7 +221,26 @@ impl Ingest {
                 tracing::warn!(%symbol, reason, "history is not available, asking again later");
                 backfill.wait(&symbol);
                 backfill.unanswered(&symbol);
+                backfill.looked(&symbol, false);
             }
+        }
+    }
+
+    /// Takes what came after the last trade of a silent symbol. If it speaks again meanwhile, what it skipped is a
+    /// gap like any other.
+    fn take_news(&mut self, symbol: &Symbol, from: u64, events: &[Bytes]) {
+        let is_silent = self.sequencer.next_id(symbol) == Some(from);
+        if is_silent {
+            for event in events {
+                self.take_past_trade(symbol, event, Asked::Silence);
+            }
+        }
+        let news = self.sequencer.next_id(symbol).filter(|next| is_silent && *next > from);
+        if let Some(next) = news {
+            tracing::warn!(%symbol, count = next - from, "the stream said nothing of trades that the history has");
+        }
+        if let Some(backfill) = self.backfill.as_mut() {
+            backfill.looked(symbol, news.is_some());
         }
     }
 
@@ -218,7 +248,7 @@ impl Ingest {
         let missing_before = self.sequencer.missing();
         let mut last = None;
         for event in events {
-            last = last.max(self.take_past_trade(symbol, event));
+            last = last.max(self.take_past_trade(symbol, event, Asked::Gap));
         }
         // The history is past these ids and does not have them.
         if let Some(absent) = last.and_then(|last| IdRange::new(from, last)) {
@@ -238,12 +268,13 @@ impl Ingest {
         }
     }
 
-    /// Enters a trade of the history if it is missing; its id in any case.
-    fn take_past_trade(&mut self, symbol: &Symbol, event: &Bytes) -> Option<u64> {
+    /// Enters a trade of the history if it is missing, or news; its id in any case.
+    fn take_past_trade(&mut self, symbol: &Symbol, event: &Bytes, asked: Asked) -> Option<u64> {
         let now = self.clock.now();
         match Trade::from_event(event) {
             Ok(trade) => {
-                if self.sequencer.is_missing(symbol, trade.id) {
+                let is_news = asked == Asked::Silence && self.sequencer.next_id(symbol).is_some_and(|next| next <= trade.id);
+                if is_news || self.sequencer.is_missing(symbol, trade.id) {
                     let source = Bytes::from_static(b"history");
                     self.enter(Arrival::new(event.clone(), &trade, Origin::Backfill, now, source));
                     ::metrics::counter!(metrics::TRADES_BACKFILLED).increment(1);

@@ -197,6 +197,11 @@ impl Sequencer {
         }
     }
 
+    /// The id after the last one that is known of a symbol.
+    pub fn next_id(&self, symbol: &Symbol) -> Option<u64> {
+        self.symbols.get(symbol)?.ledger.high()?.checked_add(1)
+    }
+
     /// Whether an id is missing.
     pub fn is_missing(&self, symbol: &Symbol, id: u64) -> bool {
         self.symbols.get(symbol).is_some_and(|symbol| symbol.ledger.missing().contains(id))

@@ -48,6 +48,7 @@ async fn run(log: &MemoryLog, trades: Vec<(&'static str, u64)>) -> Summary {
     let ports = IngestPorts {
         feed: Box::new(Recording(trades.into_iter())),
         history: None,
+        watched: Vec::new(),
         writer: Arc::new(log.clone()),
         scan: Arc::new(log.clone()),
         clock: Arc::new(SystemClock),
@@ -161,6 +162,7 @@ async fn a_predecessors_last_request_is_noticed_and_what_it_skips_is_a_gap() {
     let ports = IngestPorts {
         feed: Box::new(Recording(ids("BTCUSDT", 9..=20).into_iter())),
         history: None,
+        watched: Vec::new(),
         writer: Arc::new(writer),
         scan: Arc::new(log.clone()),
         clock: Arc::new(SystemClock),

@@ -8,6 +8,8 @@ pub const TRADES_STORED: &str = "trades_stored_total";
 pub const RECORDS_DEAD: &str = "records_dead_total";
 /// Trades that came behind their symbol's watermark.
 pub const TRADES_LATE: &str = "trades_late_total";
+/// Records that the log deleted before they were stored.
+pub const RECORDS_LOST: &str = "records_lost_total";
 /// Checkpoints saved.
 pub const CHECKPOINTS_SAVED: &str = "checkpoints_saved_total";
 /// From the log's append to the row's acknowledgement, in seconds, of the newest record of a batch.
@@ -18,6 +20,7 @@ pub fn describe() {
     describe_counter!(TRADES_STORED, Unit::Count, "trades acknowledged by the tables");
     describe_counter!(RECORDS_DEAD, Unit::Count, "records that could not be read, kept as dead letters");
     describe_counter!(TRADES_LATE, Unit::Count, "trades that came behind their symbol's watermark");
+    describe_counter!(RECORDS_LOST, Unit::Count, "records that the log deleted before they were stored");
     describe_counter!(CHECKPOINTS_SAVED, Unit::Count, "checkpoints saved");
     describe_histogram!(
         STORE_LATENCY,

@@ -51,7 +51,7 @@ pub struct ProcessorPorts {
 /// Runs the processor until `stop`.
 ///
 /// # Errors
-/// If the log or the tables refuse, or the log no longer has what was not read yet.
+/// If the log or the tables refuse.
 pub async fn run(
     ports: ProcessorPorts,
     topics: Topics,
@@ -67,7 +67,13 @@ pub async fn run(
             biased;
             () = stop.cancelled() => break,
             () = tokio::time::sleep_until(checkpoint_due) => None,
-            event = reader.next() => Some(event?),
+            event = reader.next() => match event {
+                Err(PortError::Truncated { at, wanted, first }) if first > wanted => {
+                    processor.skip_deleted(Position { at, offset: first }, wanted, reader.as_mut()).await?;
+                    continue;
+                }
+                event => Some(event?),
+            },
         };
         // Whatever the outside world keeps us waiting for, the checkpoint has the rest.
         let work = async {
@@ -158,6 +164,24 @@ impl Processor {
         }
         assignment.start(starts);
         Ok(())
+    }
+
+    /// Goes on behind records that the log deleted before they were stored. Loudly: only an audit can say what
+    /// was in them, and only from the archive.
+    async fn skip_deleted(
+        &mut self,
+        first: Position,
+        wanted: i64,
+        reader: &mut dyn LogReader,
+    ) -> Result<(), ProcessorError> {
+        let lost = first.offset - wanted;
+        tracing::error!(at = %first.at, wanted, first = first.offset, lost, "the log deleted records before they were stored");
+        ::metrics::counter!(metrics::RECORDS_LOST).increment(lost.unsigned_abs());
+        if let Some(partition) = self.partitions.get_mut(&first.at) {
+            partition.next = partition.next.max(first.offset);
+            partition.changed = true;
+        }
+        Ok(reader.seek(&first).await?)
     }
 
     /// Stores what records say: trades and gaps at once, the rest with the next checkpoint.

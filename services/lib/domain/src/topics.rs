@@ -14,6 +14,9 @@ pub const GAPS: &str = "crypto-gaps";
 /// Input that could not be used, with the reason in its headers.
 pub const DEAD_LETTER: &str = "dead-letter";
 
+/// Nothing is ever written there: whoever has its one partition is the ingest that works.
+pub const INGEST_LEASE: &str = "ingest-lease";
+
 /// The topics of the tape.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topics {

@@ -7,7 +7,7 @@ use rdkafka::ClientContext;
 use rdkafka::client::Client;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 use tracing::{debug, error, info, warn};
 
@@ -109,9 +109,17 @@ pub(crate) fn watermarks<C: ConsumerContext>(
     topic: &str,
     partition: i32,
 ) -> Result<(i64, i64), PortError> {
-    consumer
-        .fetch_watermarks(topic, partition, config.request_timeout())
-        .map_err(|error| asking(&format!("offsets of {topic}[{partition}]"), &error))
+    let asked = consumer.fetch_watermarks(topic, partition, config.request_timeout());
+    asked.map_err(|error| {
+        let what = format!("offsets of {topic}[{partition}]");
+        // The client also says so of a partition whose leader it does not know yet.
+        let is_doubtful = error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownPartition);
+        match is_doubtful.then(|| partitions_of(consumer.client(), config, topic)) {
+            Some(Ok(count)) if partition < count => PortError::unavailable(SYSTEM, format!("{what}: {error}")),
+            Some(Err(error)) => error,
+            _ => asking(&what, &error),
+        }
+    })
 }
 
 /// Runs what blocks where it may block.

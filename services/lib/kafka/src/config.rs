@@ -22,7 +22,8 @@ pub struct KafkaConfig {
     pub max_record_bytes: usize,
     /// How much the producer holds unacknowledged, in KiB. Beyond it appends wait.
     pub producer_buffer_kib: u32,
-    /// How long a group member may be silent before its partitions go to others.
+    /// How long a group member may be silent before its partitions go to others: also how long a killed one keeps
+    /// them from its successor. Brokers accept no less than 6 s unless configured.
     pub session_timeout_ms: u64,
     /// How long the group waits for a member in a rebalance; also how long the member may stop polling.
     pub max_poll_interval_ms: u64,
@@ -53,7 +54,7 @@ impl Default for KafkaConfig {
             delivery_timeout_ms: 30_000,
             max_record_bytes: 1_000_000,
             producer_buffer_kib: 65_536,
-            session_timeout_ms: 10_000,
+            session_timeout_ms: 6_000,
             max_poll_interval_ms: 120_000,
             revocation_timeout_ms: 60_000,
             prefetch_kib: 16_384,

@@ -87,9 +87,9 @@ impl LogReader for KafkaReader {
     }
 }
 
-fn join(thread: JoinHandle<()>) {
+pub(crate) fn join(thread: JoinHandle<()>) {
     if thread.join().is_err() {
-        error!("a kafka reader's thread panicked");
+        error!("a kafka client's thread panicked");
     }
 }
 

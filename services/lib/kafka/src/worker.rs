@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use domain::{Position, Record, TopicPartition};
 use ports::{Assignment, LogEvent, PortError, Revocation, Start};
 use rdkafka::ClientContext;
-use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -115,6 +115,15 @@ pub(crate) struct Worker {
     dead: bool,
 }
 
+/// How a member of a group behaves.
+pub(crate) fn member<'a>(settings: &'a mut ClientConfig, config: &KafkaConfig) -> &'a mut ClientConfig {
+    settings
+        .set("group.protocol", "classic")
+        .set("heartbeat.interval.ms", HEARTBEAT_MS)
+        .set("session.timeout.ms", config.session_timeout_ms.to_string())
+        .set("max.poll.interval.ms", config.max_poll_interval_ms.to_string())
+}
+
 impl Worker {
     pub fn join(
         config: KafkaConfig,
@@ -124,12 +133,7 @@ impl Worker {
         commands: mpsc::Receiver<Command>,
     ) -> Result<Self, PortError> {
         let mut settings = consumer_settings(&config, group);
-        settings
-            .set("group.protocol", "classic")
-            .set("partition.assignment.strategy", "range")
-            .set("heartbeat.interval.ms", HEARTBEAT_MS)
-            .set("session.timeout.ms", config.session_timeout_ms.to_string())
-            .set("max.poll.interval.ms", config.max_poll_interval_ms.to_string());
+        member(&mut settings, &config).set("partition.assignment.strategy", "range");
         let consumer: BaseConsumer<Group> =
             BaseConsumer::from_config_and_context(&settings, Group::default()).map_err(|error| creation(&error))?;
         consumer.subscribe(topics).map_err(|error| creation(&error))?;

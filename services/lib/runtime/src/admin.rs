@@ -2,7 +2,7 @@
 //! does its work).
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -17,7 +17,7 @@ use crate::telemetry::Metrics;
 
 /// Whether the role does its work. Shared with the role, which says so.
 #[derive(Clone, Default)]
-pub struct Readiness(Arc<OnceLock<Condition>>);
+pub struct Readiness(Arc<RwLock<Option<Condition>>>);
 
 type Condition = Box<dyn Fn() -> bool + Send + Sync>;
 
@@ -27,13 +27,13 @@ impl Readiness {
         self.when(|| true);
     }
 
-    /// From now on the role does its work as long as `condition` holds. The first call decides.
+    /// From now on the role does its work as long as `condition` holds. The last call decides.
     pub fn when(&self, condition: impl Fn() -> bool + Send + Sync + 'static) {
-        let _ = self.0.set(Box::new(condition));
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(condition));
     }
 
     fn holds(&self) -> bool {
-        self.0.get().is_some_and(|condition| condition())
+        self.0.read().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(|condition| condition())
     }
 }
 

@@ -68,5 +68,9 @@ fn drilled(scene: &mut Scene, fault: &'static Fault) -> Row {
         let recovered = scene.recovered()?;
         Ok((acted, recovered, scene.verdict()?))
     });
+    if outcome.is_err() {
+        // What the fault left broken is none of the next one's business.
+        scene.heal();
+    }
     Row::of(fault, outcome)
 }

@@ -11,10 +11,14 @@ use e2e::{Process, checkout, free_address, fulltape, get, pause, post, wait_for}
 use exchange_sim::Issued;
 use serde_json::Value;
 
-use crate::proxy::Proxy;
+use crate::proxy::{Network, Proxy};
 
 /// The NameNode's port for clients.
 const NAME_NODE: u16 = 8020;
+
+/// What `scripts/cluster` runs.
+const SERVERS: [&str; 8] =
+    ["controller", "kafka-1", "kafka-2", "namenode", "datanode-1", "datanode-2", "cassandra-1", "cassandra-2"];
 
 const PROMPTLY: Duration = Duration::from_secs(20);
 
@@ -202,6 +206,19 @@ impl Scene {
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         ensure!(output.status.success(), "{arguments:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
         Ok(said)
+    }
+
+    /// Undoes whatever a fault may have left behind.
+    pub fn heal(&mut self) {
+        self.name_node.set(Network::Works);
+        // Each has its reason to fail: most servers run, and were not in safe mode or out of room.
+        for server in SERVERS {
+            let _ = self.cluster(&["kill", server, "CONT"]).or_else(|_| self.cluster(&["start", server]));
+        }
+        let _ = self.cluster(&["hdfs", "dfsadmin", "-safemode", "leave"]);
+        let _ = self.cluster(&["hdfs", "dfsadmin", "-clrSpaceQuota", "/crypto_data"]);
+        self.roles.retain(|(_, nth), _| *nth == 0);
+        self.roles.values().for_each(|instance| instance.process.send("CONT"));
     }
 
     /// Has the exchange do something wrong.

@@ -58,18 +58,6 @@ impl Exchange {
         }
     }
 
-    /// One last trade of each symbol, which arrives for certain, so that every gap has an end.
-    pub async fn last_trades(&self, clock: &dyn Clock) {
-        let symbols: Vec<Symbol> = self.lock().issued.keys().cloned().collect();
-        for symbol in symbols {
-            while self.lock().stream.as_ref().is_none_or(|stream| stream.capacity() == 0) {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-            let frame = self.lock().next_trade(&symbol, clock.now());
-            self.lock().send(frame);
-        }
-    }
-
     /// Connects to the stream; an earlier connection ends.
     pub fn connect(&self, clock: Arc<dyn Clock>) -> Stream {
         let (sender, frames) = mpsc::channel(QUEUE);

@@ -218,12 +218,18 @@ impl World {
         let ports = IngestPorts {
             feed: Box::new(self.exchange.connect(self.clock.clone())),
             history: Some(Arc::new(self.exchange.clone())),
+            watched: self.exchange.issued().into_keys().collect(),
             writer: Arc::new(MistakenWriter { log: self.log.clone(), bug: self.plan.bug }),
             scan: Arc::new(MistakenScan { log: self.log.clone(), bug: self.plan.bug }),
             clock: self.clock.clone(),
         };
-        let config =
-            IngestConfig { history_patience_ms: 60_000, drain_ms: 3_000, mark_records: 150, ..IngestConfig::default() };
+        let config = IngestConfig {
+            history_patience_ms: 60_000,
+            silence_ms: 10_000,
+            drain_ms: 3_000,
+            mark_records: 150,
+            ..IngestConfig::default()
+        };
         tokio::spawn(async move {
             let ended = ingest::run(ports, domain::Topics::default(), config, stop).await;
             ended.map(drop).map_err(|error| format!("ingest: {error}"))
@@ -272,7 +278,6 @@ impl World {
 
     /// Waits until everything that was issued is where it belongs, then stops the services.
     async fn settle(&mut self, services: &mut [Service]) -> Vec<String> {
-        self.exchange.last_trades(self.clock.as_ref()).await;
         let mut failures = Vec::new();
         if self.appends_land_late() {
             // An announcement that lands after its writer's death is news to the next start only.
