@@ -90,7 +90,8 @@ impl Backfill {
     pub fn new(history: Arc<dyn History>, watched: Vec<Symbol>, config: &IngestConfig) -> Self {
         let silence = config.silence();
         let due = Instant::now() + FIRST_LOOK.min(silence);
-        let watched = watched.into_iter().map(|symbol| (symbol, Quiet { due, wait: silence, running: false })).collect();
+        let watched =
+            watched.into_iter().map(|symbol| (symbol, Quiet { due, wait: silence, running: false })).collect();
         Self {
             history,
             jobs: BTreeMap::new(),

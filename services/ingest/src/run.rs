@@ -273,7 +273,8 @@ impl Ingest {
         let now = self.clock.now();
         match Trade::from_event(event) {
             Ok(trade) => {
-                let is_news = asked == Asked::Silence && self.sequencer.next_id(symbol).is_some_and(|next| next <= trade.id);
+                let is_news =
+                    asked == Asked::Silence && self.sequencer.next_id(symbol).is_some_and(|next| next <= trade.id);
                 if is_news || self.sequencer.is_missing(symbol, trade.id) {
                     let source = Bytes::from_static(b"history");
                     self.enter(Arrival::new(event.clone(), &trade, Origin::Backfill, now, source));

@@ -172,9 +172,12 @@ fn archive_has_what_the_log_has(world: &World, violations: &mut Vec<String>) {
 async fn gaps_tell_what_is_missing(world: &World, violations: &mut Vec<String>) {
     let logged = logged(world);
     for (symbol, withheld) in world.exchange.withheld() {
-        let first = logged.get(&symbol).and_then(|ids| ids.first_key_value()).map_or(u64::MAX, |(id, _)| *id);
+        let Some(ids) = logged.get(&symbol) else { continue };
+        // Of what comes before the first trade and after the last one nobody can know.
+        let known = ids.first_key_value().zip(ids.last_key_value()).map(|((first, _), (last, _))| *first..*last);
+        let is_known = |id: &u64| known.as_ref().is_some_and(|known| known.contains(id));
         let gaps = world.tables.gaps(&symbol).await.unwrap_or_default();
-        for id in withheld.ranges().flat_map(|ids| ids.from..=ids.to).filter(|id| *id > first) {
+        for id in withheld.ranges().flat_map(|ids| ids.from..=ids.to).filter(is_known) {
             let told =
                 gaps.iter().any(|gap| gap.state == GapState::Unfillable && (gap.ids.from..=gap.ids.to).contains(&id));
             if !told {
