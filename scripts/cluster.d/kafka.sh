@@ -50,6 +50,8 @@ kafka_settings() {
   sed -e "s|@id@|$id|" -e "s|@client_port@|${id}9092|" -e "s|@data@|$(data_dir "$1")/data|" \
     -e "s|@controller_port@|$(kafka_controller_port "$1")|" "$HERE/kafka/$template.properties.in"
   cat "$HERE/kafka/shared.properties"
+  # One setting a line; the last of equal ones counts.
+  printf '%s\n' "${MORE_SETTINGS[@]}"
 }
 
 kafka_controller_port() { server_ports "$1" | sed 's/.*://'; }

@@ -1,15 +1,12 @@
 //! The faults: what each does to whom, and for how long.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
-use e2e::{checkout, pause};
-use rand::Rng;
-
-use crate::proxy::Network;
+use crate::exchange::{disorder, poison, stream_trouble};
+use crate::network::{bad_network, lossy_network, lost_acknowledgements, lost_answers, lost_writes};
+use crate::roles::{clock_steps, kills, rebalance_storm, squeezed, standby, zombie};
 use crate::scene::{Role, Scene};
+use crate::servers::{down, each, flipped_bit, freeze, idle_producer, quota, safe_mode, schema_change};
 use crate::table::seconds;
 
 /// Something that goes wrong.
@@ -35,7 +32,8 @@ pub struct Acted {
 }
 
 impl Acted {
-    fn lasted(started: Instant) -> Self {
+    /// Something that was one outage.
+    pub fn lasted(started: Instant) -> Self {
         Self { outage: started.elapsed(), recoveries: Vec::new() }
     }
 
@@ -71,6 +69,20 @@ pub const FAULTS: &[Fault] = &[
         what: "kill -9 of the archiver again and again",
         is_short: true,
         act: |s| kills(s, Role::Archiver),
+    },
+    Fault {
+        name: "standby-ingest",
+        row: "1",
+        what: "kill -9 of ingest while a second one stands by",
+        is_short: true,
+        act: standby,
+    },
+    Fault {
+        name: "zombie-ingest",
+        row: "4",
+        what: "SIGSTOP beyond the session time-out, a second instance takes over",
+        is_short: true,
+        act: |s| zombie(s, Role::Ingest),
     },
     Fault {
         name: "zombie-processor",
@@ -121,6 +133,20 @@ pub const FAULTS: &[Fault] = &[
         is_short: false,
         act: |s| down(s, &["kafka-1", "kafka-2"], lasting(30, 600)),
     },
+    Fault {
+        name: "lost-acks",
+        row: "9",
+        what: "the brokers' answers do not arrive, connections break",
+        is_short: true,
+        act: lost_acknowledgements,
+    },
+    Fault {
+        name: "idle-producer",
+        row: "10",
+        what: "a silent stream, and brokers that forget producers after 2 s",
+        is_short: false,
+        act: idle_producer,
+    },
     Fault { name: "poison", row: "13", what: "another producer appends what is no trade", is_short: true, act: poison },
     Fault {
         name: "stream-trouble",
@@ -130,6 +156,13 @@ pub const FAULTS: &[Fault] = &[
         act: stream_trouble,
     },
     Fault { name: "disorder", row: "15", what: "trades twice and out of order", is_short: true, act: disorder },
+    Fault {
+        name: "clock-steps",
+        row: "16",
+        what: "the roles' clocks 1 h ahead, 1 h behind, 500 ms off",
+        is_short: false,
+        act: clock_steps,
+    },
     Fault {
         name: "kill-cassandra",
         row: "17",
@@ -143,6 +176,20 @@ pub const FAULTS: &[Fault] = &[
         what: "SIGSTOP of a Cassandra node",
         is_short: false,
         act: |s| freeze(s, &["cassandra-2"], lasting(30, 60)),
+    },
+    Fault {
+        name: "lost-writes",
+        row: "20",
+        what: "Cassandra's answers do not arrive, connections break",
+        is_short: true,
+        act: lost_writes,
+    },
+    Fault {
+        name: "schema-change",
+        row: "21",
+        what: "a column is added and dropped",
+        is_short: false,
+        act: schema_change,
     },
     Fault {
         name: "kill-namenode",
@@ -188,215 +235,37 @@ pub const FAULTS: &[Fault] = &[
         act: |s| freeze(s, &["datanode-1", "datanode-2"], lasting(30, 60)),
     },
     Fault { name: "quota", row: "27", what: "no room for the archive", is_short: false, act: quota },
+    Fault {
+        name: "flipped-bit",
+        row: "29",
+        what: "a bit of a block in one replica, then in both",
+        is_short: true,
+        act: flipped_bit,
+    },
+    Fault {
+        name: "lossy-network",
+        row: "30",
+        what: "2 % of all answers are lost, then all answers of each server in turn",
+        is_short: false,
+        act: lossy_network,
+    },
+    Fault {
+        name: "squeeze",
+        row: "31",
+        what: "no file can be opened, then no processor time is left",
+        is_short: false,
+        act: squeezed,
+    },
 ];
 
 /// How long something lasts: in the short set, and as the matrix has it.
-type Lengths = (u64, u64);
+pub type Lengths = (u64, u64);
 
 const fn lasting(short: u64, long: u64) -> Lengths {
     (short, long)
 }
 
-fn length(scene: &Scene, (short, long): Lengths) -> Duration {
+/// How long something lasts now.
+pub fn length(scene: &Scene, (short, long): Lengths) -> Duration {
     Duration::from_secs(if scene.long { long } else { short })
-}
-
-fn kills(scene: &mut Scene, role: Role) -> anyhow::Result<Acted> {
-    let started = Instant::now();
-    let times = if scene.long { 100 } else { 10 };
-    let mut recoveries = Vec::new();
-    for _ in 0..times {
-        pause(Duration::from_millis(rand::rng().random_range(0..2_000)));
-        recoveries.push(scene.kill_and_recover(role)?);
-    }
-    Ok(Acted { outage: started.elapsed(), recoveries })
-}
-
-/// The one that was stopped goes on when another has its partitions.
-fn zombie(scene: &mut Scene, role: Role) -> anyhow::Result<Acted> {
-    let started = Instant::now();
-    scene.start(role, 1)?;
-    pause(Duration::from_secs(5));
-    scene.signal(role, 0, "STOP")?;
-    pause(length(scene, (20, 60)));
-    scene.signal(role, 0, "CONT")?;
-    pause(Duration::from_secs(5));
-    scene.stop(role, 1)?;
-    Ok(Acted::lasted(started))
-}
-
-fn rebalance_storm(scene: &mut Scene) -> anyhow::Result<Acted> {
-    let started = Instant::now();
-    let until = length(scene, (60, 180));
-    let mut more = Vec::new();
-    while started.elapsed() < until {
-        for role in [Role::Processor, Role::Archiver] {
-            match more.iter().position(|(of, _)| *of == role).filter(|_| rand::rng().random_bool(0.5)) {
-                Some(place) => {
-                    let (role, nth) = more.swap_remove(place);
-                    scene.kill(role, nth)?;
-                }
-                None => {
-                    let nth = (1..4).find(|nth| !more.contains(&(role, *nth)));
-                    if let Some(nth) = nth {
-                        scene.start(role, nth)?;
-                        more.push((role, nth));
-                    }
-                }
-            }
-        }
-        pause(Duration::from_secs(5));
-    }
-    for (role, nth) in more {
-        scene.stop(role, nth)?;
-    }
-    Ok(Acted::lasted(started))
-}
-
-/// One server after the other goes and comes back.
-fn each(scene: &mut Scene, servers: &[&str], signal: &str, lengths: Lengths) -> anyhow::Result<Acted> {
-    let mut outage = Duration::ZERO;
-    for server in servers {
-        let started = Instant::now();
-        scene.cluster(&["kill", server, signal])?;
-        pause(length(scene, lengths));
-        scene.cluster(&["start", server])?;
-        outage += started.elapsed();
-    }
-    Ok(Acted { outage, recoveries: Vec::new() })
-}
-
-/// All of some servers are away at the same time.
-fn down(scene: &mut Scene, servers: &[&str], lengths: Lengths) -> anyhow::Result<Acted> {
-    let started = Instant::now();
-    for server in servers {
-        scene.cluster(&["kill", server])?;
-    }
-    pause(length(scene, lengths));
-    for server in servers {
-        scene.cluster(&["start", server])?;
-    }
-    Ok(Acted::lasted(started))
-}
-
-/// Servers that neither answer nor break the connection.
-fn freeze(scene: &mut Scene, servers: &[&str], lengths: Lengths) -> anyhow::Result<Acted> {
-    let started = Instant::now();
-    for server in servers {
-        scene.cluster(&["kill", server, "STOP"])?;
-    }
-    pause(length(scene, lengths));
-    for server in servers {
-        scene.cluster(&["kill", server, "CONT"])?;
-    }
-    Ok(Acted::lasted(started))
-}
-
-/// Every record that is no trade becomes a dead letter, once, and nothing else suffers.
-fn poison(scene: &mut Scene) -> anyhow::Result<Acted> {
-    let started = Instant::now();
-    let before = dead_letters(scene)?;
-    let poison = [
-        "not json",
-        "{}",
-        "{\"e\":\"trade\"}",
-        "{\"e\":\"trade\",\"E\":1723161255343,\"s\":\"BTCUSDT\",\"t\":1,\"p\":\"NaN\",\"q\":\"1\",\"T\":1723161255342,\"m\":true}",
-        "{\"e\":\"trade\",\"E\":1,\"s\":\"BTCUSDT\",\"t\":-1,\"p\":\"1\",\"q\":\"1\",\"T\":99999999999999999,\"m\":true}",
-    ];
-    let times = 20;
-    let mut child = Command::new(checkout().join("scripts/cluster"))
-        .args(["kafka", "console-producer", "--topic", "crypto-stream"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()?;
-    let mut input = child.stdin.take().expect("its standard input is a pipe");
-    for _ in 0..times {
-        for line in poison {
-            writeln!(input, "{line}")?;
-        }
-    }
-    drop(input);
-    ensure!(child.wait()?.success(), "the console producer failed");
-    let expected = before + times * poison.len() as u64;
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        let now = dead_letters(scene)?;
-        if now == expected {
-            return Ok(Acted::lasted(started));
-        }
-        ensure!(now < expected && Instant::now() < deadline, "{now} dead letters, expected {expected}");
-    }
-}
-
-fn dead_letters(scene: &Scene) -> anyhow::Result<u64> {
-    let offsets = scene.cluster(&["kafka", "get-offsets", "--topic", "dead-letter"])?;
-    offsets.lines().filter_map(|line| line.rsplit(':').next()).map(|end| Ok(end.trim().parse::<u64>()?)).sum()
-}
-
-fn stream_trouble(scene: &mut Scene) -> anyhow::Result<Acted> {
-    let started = Instant::now();
-    for fault in [
-        r#"{"kind":"half_open"}"#,
-        r#"{"kind":"stall","seconds":5}"#,
-        r#"{"kind":"server_shutdown"}"#,
-        r#"{"kind":"refuse","seconds":5}"#,
-        r#"{"kind":"limit","seconds":5}"#,
-        r#"{"kind":"skip","count":500}"#,
-        r#"{"kind":"malformed","count":20}"#,
-        r#"{"kind":"cut"}"#,
-    ] {
-        scene.exchange_fault(fault)?;
-        pause(length(scene, (8, 40)));
-    }
-    Ok(Acted::lasted(started))
-}
-
-fn disorder(scene: &mut Scene) -> anyhow::Result<Acted> {
-    let started = Instant::now();
-    for _ in 0..10 {
-        scene.exchange_fault(r#"{"kind":"duplicate","count":200}"#)?;
-        scene.exchange_fault(r#"{"kind":"reorder","count":200}"#)?;
-        pause(length(scene, (1, 5)));
-    }
-    Ok(Acted::lasted(started))
-}
-
-fn safe_mode(scene: &mut Scene) -> anyhow::Result<Acted> {
-    let started = Instant::now();
-    scene.cluster(&["hdfs", "dfsadmin", "-safemode", "enter"])?;
-    pause(length(scene, (20, 60)));
-    scene.cluster(&["hdfs", "dfsadmin", "-safemode", "leave"])?;
-    Ok(Acted::lasted(started))
-}
-
-fn quota(scene: &mut Scene) -> anyhow::Result<Acted> {
-    let started = Instant::now();
-    scene.cluster(&["hdfs", "dfsadmin", "-setSpaceQuota", "1", "/crypto_data"])?;
-    pause(length(scene, (20, 60)));
-    scene.cluster(&["hdfs", "dfsadmin", "-clrSpaceQuota", "/crypto_data"])?;
-    Ok(Acted::lasted(started))
-}
-
-fn lost_answers(scene: &mut Scene) -> anyhow::Result<Acted> {
-    let started = Instant::now();
-    for _ in 0..if scene.long { 20 } else { 5 } {
-        scene.name_node.set(Network::LosesAnswers);
-        pause(Duration::from_millis(rand::rng().random_range(500..3_000)));
-        scene.name_node.set(Network::Works);
-        pause(Duration::from_secs(2));
-    }
-    Ok(Acted::lasted(started))
-}
-
-fn bad_network(scene: &mut Scene) -> anyhow::Result<Acted> {
-    let started = Instant::now();
-    for network in
-        [Network::Delays(Duration::from_millis(200)), Network::Drips(2_000), Network::Swallows, Network::IsDown]
-    {
-        scene.name_node.set(network);
-        pause(length(scene, (10, 60)));
-    }
-    scene.name_node.set(Network::Works);
-    Ok(Acted::lasted(started))
 }

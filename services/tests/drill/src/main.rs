@@ -2,9 +2,14 @@
 //!
 //! `scripts/drill` starts what this needs.
 
+mod exchange;
 mod faults;
+mod network;
 mod proxy;
+mod roles;
 mod scene;
+mod servers;
+mod storm;
 mod table;
 
 use std::process::ExitCode;
@@ -12,7 +17,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::faults::{FAULTS, Fault};
-use crate::scene::Scene;
+use crate::scene::{Market, Scene};
 use crate::table::{Row, rendered};
 
 /// Faults against the real servers of scripts/cluster, which must be up: what was done, how long it lasted, how
@@ -24,6 +29,10 @@ struct Args {
     /// All faults, each as long as the matrix says.
     #[arg(long)]
     long: bool,
+    /// Instead of one fault after the other, anything at any time while so many trades are issued; then the oracle
+    /// compares, too. Only on servers that hold no other tape.
+    #[arg(long, value_name = "TRADES", conflicts_with = "faults")]
+    storm: Option<u64>,
     /// Name the faults and exit.
     #[arg(long)]
     list: bool,
@@ -38,8 +47,11 @@ fn main() -> anyhow::Result<ExitCode> {
         FAULTS.iter().for_each(|fault| println!("{:<24} {}", fault.name, fault.what));
         return Ok(ExitCode::SUCCESS);
     }
+    if let Some(trades) = args.storm {
+        return storm::run(trades);
+    }
     let chosen = chosen(&args)?;
-    let mut scene = Scene::open(args.long)?;
+    let mut scene = Scene::open(Market::default(), args.long)?;
     let mut rows = Vec::new();
     for fault in chosen {
         eprintln!("── {}", fault.name);

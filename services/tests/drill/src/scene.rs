@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use e2e::{Process, checkout, free_address, fulltape, get, pause, post, wait_for};
-use exchange_sim::Issued;
+use exchange_sim::{Issued, SimConfig};
 use serde_json::Value;
 
+use crate::network::clear_away;
 use crate::proxy::{Network, Proxy};
 
 /// The NameNode's port for clients.
@@ -25,8 +25,25 @@ const PROMPTLY: Duration = Duration::from_secs(20);
 /// How long a tape may take to be complete after a fault.
 const PATIENCE: Duration = Duration::from_secs(420);
 
-/// Trades a second.
-const RATE: u64 = 1_000;
+/// What is traded.
+const SYMBOLS: [&str; 3] = ["BTCUSDT", "ETHUSDT", "SOLUSDT"];
+
+/// The exchange of a scene.
+#[derive(Clone, Debug)]
+pub struct Market {
+    /// Trades a second.
+    pub rate: u64,
+    /// How many trades it issues; if not given, as long as it runs.
+    pub trades: Option<u64>,
+    /// What goes wrong with its stream by itself, as settings.
+    pub faults: &'static str,
+}
+
+impl Default for Market {
+    fn default() -> Self {
+        Self { rate: 1_000, trades: None, faults: "" }
+    }
+}
 
 /// A service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,6 +99,7 @@ impl Verdict {
 /// Everything that runs.
 pub struct Scene {
     folder: tempfile::TempDir,
+    market: Market,
     exchange: SocketAddr,
     sim: Option<Process>,
     /// Instances of roles, the first of each always there.
@@ -104,11 +122,12 @@ impl Scene {
     ///
     /// # Errors
     /// If something does not start.
-    pub fn open(long: bool) -> anyhow::Result<Self> {
+    pub fn open(market: Market, long: bool) -> anyhow::Result<Self> {
+        clear_away();
         let folder = tempfile::tempdir()?;
         let (exchange, roles) = (free_address(), BTreeMap::new());
         let name_node = Proxy::before(SocketAddr::from((Ipv4Addr::LOCALHOST, NAME_NODE)))?;
-        let mut scene = Self { folder, exchange, sim: None, roles, ended: Vec::new(), name_node, long };
+        let mut scene = Self { folder, market, exchange, sim: None, roles, ended: Vec::new(), name_node, long };
         let config = scene.config("sim", None)?;
         scene.sim = Some(Process::start(&["sim", "--config", &config], &scene.folder.path().join("sim.log")));
         ensure!(wait_for(PROMPTLY, || get(exchange, "/api/v3/time").is_ok()), "the simulator does not answer");
@@ -119,16 +138,17 @@ impl Scene {
     }
 
     fn config(&self, name: &str, admin: Option<SocketAddr>) -> anyhow::Result<String> {
-        let exchange = self.exchange;
+        let (exchange, Market { rate, trades, faults }) = (self.exchange, &self.market);
+        let limit = trades.map(|trades| format!("limit = {trades}\n")).unwrap_or_default();
         let servers = std::fs::read_to_string(checkout().join("scripts/cluster.d/fulltape.toml"))?;
         let direct = format!("hdfs://127.0.0.1:{NAME_NODE}");
         ensure!(servers.contains(&direct), "scripts/cluster.d/fulltape.toml: expected {direct}");
         let servers = servers.replace(&direct, &format!("hdfs://{}", self.name_node.address()));
         let admin = admin.map(|admin| format!("[admin]\nlisten = \"{admin}\"\n")).unwrap_or_default();
         let text = format!(
-            "{servers}\n[source]\nfrom = [\"binance\"]\nsymbols = [\"BTCUSDT\", \"ETHUSDT\", \"SOLUSDT\"]\n\
+            "{servers}\n[source]\nfrom = [\"binance\"]\nsymbols = {SYMBOLS:?}\n\
              [binance]\nws_url = \"ws://{exchange}\"\nrest_url = \"http://{exchange}\"\n\
-             [sim]\nlisten = \"{exchange}\"\nrate = {RATE}\nweight_per_minute = 60000\n\
+             [sim]\nlisten = \"{exchange}\"\nrate = {rate}\n{limit}weight_per_minute = 60000\n{faults}\
              [archiver]\nmax_age_ms = 1000\nidle_ms = 500\n{admin}"
         );
         let path = self.folder.path().join(format!("{name}.toml"));
@@ -141,10 +161,18 @@ impl Scene {
     /// # Errors
     /// If its settings cannot be written.
     pub fn start(&mut self, role: Role, nth: usize) -> anyhow::Result<()> {
+        self.start_in(&[], role, nth)
+    }
+
+    /// Starts an instance of a role with more in its environment.
+    ///
+    /// # Errors
+    /// If its settings cannot be written.
+    pub fn start_in(&mut self, environment: &[(&str, &str)], role: Role, nth: usize) -> anyhow::Result<()> {
         let (admin, name) = (free_address(), format!("{}-{nth}", role.name()));
         let config = self.config(&name, Some(admin))?;
         let log = self.folder.path().join(format!("{name}.log"));
-        let process = Process::start(&[role.name(), "--config", &config], &log);
+        let process = Process::start_in(environment, &[role.name(), "--config", &config], &log);
         self.roles.insert((role, nth), Instance { process, admin });
         Ok(())
     }
@@ -191,10 +219,32 @@ impl Scene {
         self.kill(role, 0)?;
         let started = Instant::now();
         self.start(role, 0)?;
-        let admin = self.roles[&(role, 0)].admin;
-        let works = || get(admin, "/metrics").is_ok_and(|text| counted(&text, role.counter()) > 0.0);
-        ensure!(wait_for(PATIENCE, works), "{} does nothing after a kill", role.name());
+        self.until_works(role, 0)?;
         Ok(started.elapsed())
+    }
+
+    /// Waits until an instance has done a trade.
+    ///
+    /// # Errors
+    /// If it does none.
+    pub fn until_works(&mut self, role: Role, nth: usize) -> anyhow::Result<Duration> {
+        let started = Instant::now();
+        ensure!(wait_for(PATIENCE, || self.works(role, nth)), "{} does nothing", role.name());
+        Ok(started.elapsed())
+    }
+
+    /// Whether an instance has done a trade.
+    pub fn works(&self, role: Role, nth: usize) -> bool {
+        let Some(instance) = self.roles.get(&(role, nth)) else { return false };
+        get(instance.admin, "/metrics").is_ok_and(|text| counted(&text, role.counter()) > 0.0)
+    }
+
+    /// The process id of an instance.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub fn id(&self, role: Role, nth: usize) -> anyhow::Result<u32> {
+        Ok(self.roles.get(&(role, nth)).context("no such instance")?.process.id())
     }
 
     /// Runs `scripts/cluster`; returns what it printed.
@@ -202,15 +252,18 @@ impl Scene {
     /// # Errors
     /// If it fails.
     pub fn cluster(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        let output = Command::new(checkout().join("scripts/cluster")).args(arguments).output()?;
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        ensure!(output.status.success(), "{arguments:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
-        Ok(said)
+        e2e::cluster::tool(arguments).map_err(anyhow::Error::msg)
+    }
+
+    /// Where the servers have their data.
+    pub fn cluster_folder(&self) -> PathBuf {
+        e2e::setting("FULLTAPE_CLUSTER_DIR").map_or_else(|| checkout().join("data/cluster"), PathBuf::from)
     }
 
     /// Undoes whatever a fault may have left behind.
     pub fn heal(&mut self) {
         self.name_node.set(Network::Works);
+        clear_away();
         // Each has its reason to fail: most servers run, and were not in safe mode or out of room.
         for server in SERVERS {
             let _ = self.cluster(&["kill", server, "CONT"]).or_else(|_| self.cluster(&["start", server]));
@@ -218,6 +271,7 @@ impl Scene {
         let _ = self.cluster(&["hdfs", "dfsadmin", "-safemode", "leave"]);
         let _ = self.cluster(&["hdfs", "dfsadmin", "-clrSpaceQuota", "/crypto_data"]);
         self.roles.retain(|(_, nth), _| *nth == 0);
+        self.roles.retain(|_, instance| instance.process.is_running());
         self.roles.values().for_each(|instance| instance.process.send("CONT"));
     }
 
@@ -306,6 +360,44 @@ impl Scene {
         let run = fulltape(&["audit", "--json", "--config", &config]);
         // A server that is down is not a verdict.
         Ok((run.status() < 2).then(|| serde_json::from_str(&run.out())).transpose()?)
+    }
+
+    /// How often the exchange did what wrong.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn exchange_faults(&self) -> anyhow::Result<BTreeMap<String, u64>> {
+        Ok(self.issued()?.faults)
+    }
+
+    /// Whether the exchange has issued all that it ever will.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn is_over(&self) -> anyhow::Result<bool> {
+        Ok(self.issued()?.done)
+    }
+
+    /// Compares the stores, as other programs read them, with the market, as the oracle computes it.
+    ///
+    /// # Errors
+    /// If the exchange does not answer.
+    ///
+    /// # Panics
+    /// If anything is missing, too much or different.
+    pub fn compare_with_market(&self) -> anyhow::Result<()> {
+        let config: SimConfig = serde_json::from_str(&get(self.exchange, "/sim/config")?)?;
+        let symbols = SYMBOLS.map(|symbol| symbol.parse().expect("a symbol"));
+        e2e::cluster::compare_independently(&config, &self.issued()?, self.folder.path(), &symbols);
+        Ok(())
+    }
+
+    /// Whether an audit that trusts nothing finds nothing.
+    ///
+    /// # Errors
+    /// If it cannot be written down.
+    pub fn is_proved(&self) -> anyhow::Result<bool> {
+        Ok(fulltape(&["audit", "--deep", "--wait", "60", "--config", &self.audit_config()?]).status() == 0)
     }
 
     fn issued(&self) -> anyhow::Result<Issued> {

@@ -3,6 +3,8 @@
 //!
 //! `scripts/test` sets what they need; run by hand, a test that lacks something says so and ends.
 
+pub mod cluster;
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -118,10 +120,20 @@ impl Process {
     /// If it cannot be started.
     #[must_use]
     pub fn start<S: AsRef<std::ffi::OsStr>>(arguments: &[S], log: &Path) -> Self {
+        Self::start_in(&[], arguments, log)
+    }
+
+    /// Starts the binary with more in its environment.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn start_in<S: AsRef<std::ffi::OsStr>>(environment: &[(&str, &str)], arguments: &[S], log: &Path) -> Self {
         let file = File::options().create(true).append(true).open(log).expect("a log file");
         let errors = file.try_clone().expect("a second handle");
         let mut command = Command::new(binary());
-        command.args(arguments).stdin(Stdio::null()).stdout(file).stderr(errors);
+        command.args(arguments).envs(environment.iter().copied());
+        command.stdin(Stdio::null()).stdout(file).stderr(errors);
         Self { child: command.spawn().expect("the binary can be started"), log: log.to_owned() }
     }
 
@@ -141,6 +153,12 @@ impl Process {
     /// If the operating system has lost it.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("a child").is_none()
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends a signal that does not end it, by name.

@@ -3,15 +3,12 @@
 //!
 //! `FULLTAPE_TEST_CLUSTER=1` says that the cluster is up and may be written to.
 
-use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use domain::{Symbol, Trade};
+use e2e::cluster::{compare_independently, download};
 use e2e::{Process, checkout, figures, fulltape, get, pause, python, recordings, setting, total, wait_for};
 use exchange_sim::{Issued, SimConfig};
-use oracle::{Oracle, Times};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use serde_json::json;
 
@@ -20,6 +17,9 @@ const PROMPTLY: Duration = Duration::from_secs(10);
 /// How often each role is killed, and within which time.
 const KILLS: u64 = 10;
 const STORM: Duration = Duration::from_secs(105);
+
+/// The symbols of the storm; the other parts have left theirs in the same tables.
+const SYMBOLS: [&str; 4] = ["ETHUSDT", "SOLUSDT", "XRPUSDT", "ADAUSDT"];
 
 /// How long the cluster may take to settle after a storm.
 const SETTLED: &str = "240";
@@ -36,20 +36,8 @@ fn servers() -> String {
     checkout().join("scripts/cluster.d/fulltape.toml").to_str().unwrap().to_owned()
 }
 
-/// Runs `scripts/cluster` with some arguments; returns what it printed.
 fn tool(arguments: &[&str]) -> String {
-    let output = Command::new(checkout().join("scripts/cluster")).args(arguments).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{arguments:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
-    said
-}
-
-/// Everything that HDFS holds, copied for readers that know nothing of HDFS.
-fn download(into: &Path) -> String {
-    let root = into.join("crypto_data");
-    std::fs::create_dir(&root).unwrap();
-    tool(&["hdfs", "dfs", "-get", "/crypto_data/*", root.to_str().unwrap()]);
-    root.to_str().unwrap().to_owned()
+    e2e::cluster::tool(arguments).unwrap()
 }
 
 /// One test, one cluster: the parts follow each other.
@@ -134,7 +122,7 @@ fn a_storm() {
     let exchange = e2e::free_address();
     let config = folder.path().join("fulltape.toml");
     let text = format!(
-        "{}\n[source]\nfrom = [\"binance\"]\nsymbols = [\"ETHUSDT\", \"SOLUSDT\", \"XRPUSDT\", \"ADAUSDT\"]\n\
+        "{}\n[source]\nfrom = [\"binance\"]\nsymbols = {SYMBOLS:?}\n\
          [binance]\nws_url = \"ws://{exchange}\"\nrest_url = \"http://{exchange}\"\n\
          [sim]\nlisten = \"{exchange}\"\nrate = 2000\nlimit = 240000\n\
          [[sim.faults]]\nkind = \"cut\"\nevery_seconds = 5\ntimes = 20\n\
@@ -180,7 +168,7 @@ fn a_storm() {
     }
     let (status, report) = e2e::audit(&["--config", &config]);
     assert_eq!((status, total(&report, "missing")), (0, 0), "{:#}", report["findings"]);
-    independently(&sim_config, &issued, folder.path());
+    compare_independently(&sim_config, &issued, folder.path(), &SYMBOLS.map(|symbol| symbol.parse().unwrap()));
 }
 
 /// Runs a role, kills it again and again, and leaves one running.
@@ -198,41 +186,4 @@ fn tormented(role: &str, config: &str, log: &Path, seed: u64) -> Process {
     }
     println!("storm: {role} was killed {KILLS} times in {:?}", started.elapsed());
     process
-}
-
-/// The oracle computes the market again, and compares it with what others read in the stores.
-fn independently(sim: &SimConfig, issued: &Issued, folder: &Path) {
-    let rows = folder.join("trades.csv");
-    let copy = format!(
-        "COPY crypto_ks.trades (symbol, trade_id, price, quantity, trade_time_us, buyer_is_maker) TO '{}'",
-        rows.display()
-    );
-    tool(&["cqlsh", "-e", &copy]);
-    let mut stores = BTreeMap::from([("tables", std::fs::read_to_string(rows).unwrap())]);
-    if let Some(python) = python() {
-        stores.insert("archive", e2e::read_independently(&python, &["rows".to_owned(), download(folder)]));
-    }
-    for (store, rows) in stores {
-        let trades: Vec<Trade> =
-            rows.lines().map(|row| e2e::trade_of(row, ',')).filter(|trade| is_of_the_storm(&trade.symbol)).collect();
-        let mut first: BTreeMap<Symbol, u64> = BTreeMap::new();
-        for trade in &trades {
-            let known = first.entry(trade.symbol.clone()).or_insert(trade.id);
-            *known = trade.id.min(*known);
-        }
-        // The tape begins when the first subscription does.
-        assert!(first.len() == 4 && first.values().all(|id| *id < 20_000), "{first:?}");
-        let mut oracle = Oracle::new(sim).unwrap().with_times(Times::Micros);
-        oracle.expect_issued(issued);
-        oracle.expect_from(&first);
-        let count = trades.len();
-        let report = oracle.check_one(store, trades);
-        assert!(report.is_exact(), "{report}");
-        println!("storm: {store} has exactly the {count} trades that were issued from {first:?} on");
-    }
-}
-
-/// The recordings of the other parts are in the same tables.
-fn is_of_the_storm(symbol: &Symbol) -> bool {
-    !["BTCUSDT", "TRXUSDT"].contains(&symbol.as_str())
 }

@@ -1,0 +1,149 @@
+//! What happens to the servers.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use e2e::{fulltape, pause};
+
+use crate::faults::{Acted, Lengths, length};
+use crate::scene::Scene;
+
+/// One server after the other goes and comes back.
+pub fn each(scene: &mut Scene, servers: &[&str], signal: &str, lengths: Lengths) -> anyhow::Result<Acted> {
+    let mut outage = Duration::ZERO;
+    for server in servers {
+        let started = Instant::now();
+        scene.cluster(&["kill", server, signal])?;
+        pause(length(scene, lengths));
+        scene.cluster(&["start", server])?;
+        outage += started.elapsed();
+    }
+    Ok(Acted { outage, recoveries: Vec::new() })
+}
+
+/// All of some servers are away at the same time.
+pub fn down(scene: &mut Scene, servers: &[&str], lengths: Lengths) -> anyhow::Result<Acted> {
+    let started = Instant::now();
+    for server in servers {
+        scene.cluster(&["kill", server])?;
+    }
+    pause(length(scene, lengths));
+    for server in servers {
+        scene.cluster(&["start", server])?;
+    }
+    Ok(Acted::lasted(started))
+}
+
+/// Servers that neither answer nor break the connection.
+pub fn freeze(scene: &mut Scene, servers: &[&str], lengths: Lengths) -> anyhow::Result<Acted> {
+    let started = Instant::now();
+    for server in servers {
+        scene.cluster(&["kill", server, "STOP"])?;
+    }
+    pause(length(scene, lengths));
+    for server in servers {
+        scene.cluster(&["kill", server, "CONT"])?;
+    }
+    Ok(Acted::lasted(started))
+}
+
+pub fn safe_mode(scene: &mut Scene) -> anyhow::Result<Acted> {
+    let started = Instant::now();
+    scene.cluster(&["hdfs", "dfsadmin", "-safemode", "enter"])?;
+    pause(length(scene, (20, 60)));
+    scene.cluster(&["hdfs", "dfsadmin", "-safemode", "leave"])?;
+    Ok(Acted::lasted(started))
+}
+
+pub fn quota(scene: &mut Scene) -> anyhow::Result<Acted> {
+    let started = Instant::now();
+    scene.cluster(&["hdfs", "dfsadmin", "-setSpaceQuota", "1", "/crypto_data"])?;
+    pause(length(scene, (20, 60)));
+    scene.cluster(&["hdfs", "dfsadmin", "-clrSpaceQuota", "/crypto_data"])?;
+    Ok(Acted::lasted(started))
+}
+
+/// A column comes and goes while rows are written.
+pub fn schema_change(scene: &mut Scene) -> anyhow::Result<Acted> {
+    let started = Instant::now();
+    for _ in 0..if scene.long { 10 } else { 2 } {
+        scene.cluster(&["cqlsh", "-e", "ALTER TABLE crypto_ks.trades ADD drilled text"])?;
+        pause(length(scene, (3, 10)));
+        scene.cluster(&["cqlsh", "-e", "ALTER TABLE crypto_ks.trades DROP drilled"])?;
+        pause(length(scene, (3, 10)));
+    }
+    Ok(Acted::lasted(started))
+}
+
+/// The brokers forget a producer that was silent, and then it has much to say.
+pub fn idle_producer(scene: &mut Scene) -> anyhow::Result<Acted> {
+    let started = Instant::now();
+    let forgetful = ["producer.id.expiration.ms=2000", "producer.id.expiration.check.interval.ms=1000"];
+    let restart = |scene: &Scene, settings: &[&str]| -> anyhow::Result<()> {
+        for broker in ["kafka-1", "kafka-2"] {
+            scene.cluster(&["kill", broker, "TERM"])?;
+            scene.cluster(&[&["start", broker], settings].concat())?;
+        }
+        Ok(())
+    };
+    restart(scene, &forgetful)?;
+    for _ in 0..if scene.long { 10 } else { 2 } {
+        pause(length(scene, (5, 10)));
+        scene.exchange_fault(r#"{"kind":"stall","seconds":8}"#)?;
+        pause(Duration::from_secs(8));
+    }
+    restart(scene, &[])?;
+    Ok(Acted::lasted(started))
+}
+
+/// A bit of a block is another one: first in one replica, which HDFS hides from readers; then in both, which the
+/// audit finds and mends.
+pub fn flipped_bit(scene: &mut Scene) -> anyhow::Result<Acted> {
+    let started = Instant::now();
+    let block = largest_block(&scene.cluster_folder().join("datanode-1"))?.context("no block is finalized")?;
+    flip(&block)?;
+    ensure!(scene.is_proved()?, "a deep audit cannot do with one good replica");
+    let name = block.file_name().context("a block has a name")?;
+    let other = find(&scene.cluster_folder().join("datanode-2"), &|path| path.file_name() == Some(name))?;
+    // HDFS may have made the bad replica anew from the good one.
+    for replica in other.iter().chain(block.exists().then_some(&block)) {
+        flip(replica)?;
+    }
+    ensure!(!scene.is_proved()?, "a deep audit does not see that both replicas are damaged");
+    let mended = fulltape(&["audit", "--deep", "--repair", "--config", &scene.audit_config()?]);
+    ensure!(mended.status() == 0, "not mended: {}{}", mended.out(), mended.err());
+    Ok(Acted::lasted(started))
+}
+
+fn flip(block: &Path) -> anyhow::Result<()> {
+    let mut bytes = std::fs::read(block)?;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    Ok(std::fs::write(block, bytes)?)
+}
+
+fn largest_block(folder: &Path) -> anyhow::Result<Option<PathBuf>> {
+    let is_block = |path: &Path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("blk_")
+            && !name.ends_with(".meta")
+            && path.components().any(|part| part.as_os_str() == "finalized")
+    };
+    let mut blocks = find(folder, &is_block)?;
+    blocks.sort_by_key(|path| path.metadata().map(|metadata| metadata.len()).unwrap_or_default());
+    Ok(blocks.pop())
+}
+
+fn find(folder: &Path, wanted: &dyn Fn(&Path) -> bool) -> anyhow::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(find(&path, wanted)?);
+        } else if wanted(&path) {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,77 @@
+//! The servers of `scripts/cluster`, and what other programs find in them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use domain::{Symbol, Trade};
+use exchange_sim::{Issued, SimConfig};
+use oracle::{Oracle, Times};
+
+use crate::{checkout, python, read_independently, trade_of};
+
+/// Where the tape may begin: with the first subscription, a moment after the market opened.
+const BEGINNING: u64 = 40_000;
+
+/// Runs `scripts/cluster` with some arguments; returns what it printed.
+///
+/// # Errors
+/// What it said, if it failed.
+pub fn tool(arguments: &[&str]) -> Result<String, String> {
+    let output = Command::new(checkout().join("scripts/cluster")).args(arguments).output();
+    let output = output.map_err(|error| format!("scripts/cluster: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        return Ok(said);
+    }
+    Err(format!("{arguments:?}: {said}{}", String::from_utf8_lossy(&output.stderr)))
+}
+
+/// Everything that HDFS holds, copied into a folder for readers that know nothing of HDFS; where it is.
+///
+/// # Panics
+/// If it cannot be copied.
+#[must_use]
+pub fn download(into: &Path) -> String {
+    let root = into.join("crypto_data");
+    std::fs::create_dir(&root).expect("a folder");
+    let to = root.to_str().expect("a path in UTF-8").to_owned();
+    tool(&["hdfs", "dfs", "-get", "/crypto_data/*", &to]).expect("HDFS can be read");
+    to
+}
+
+/// The oracle computes the market again, and compares it with what others read in the tables and in the archive:
+/// of these symbols.
+///
+/// # Panics
+/// If anything is missing, too much or different.
+pub fn compare_independently(sim: &SimConfig, issued: &Issued, folder: &Path, symbols: &[Symbol]) {
+    let rows = folder.join("trades.csv");
+    let columns = "symbol, trade_id, price, quantity, trade_time_us, buyer_is_maker";
+    let copy = format!("COPY crypto_ks.trades ({columns}) TO '{}'", rows.display());
+    tool(&["cqlsh", "-e", &copy]).expect("cqlsh can copy");
+    compare("tables", &std::fs::read_to_string(&rows).expect("the copy"), sim, issued, symbols);
+    if let Some(python) = python() {
+        let rows = read_independently(&python, &["rows".to_owned(), download(folder)]);
+        compare("archive", &rows, sim, issued, symbols);
+    }
+}
+
+fn compare(store: &str, rows: &str, sim: &SimConfig, issued: &Issued, symbols: &[Symbol]) {
+    let trades = rows.lines().map(|row| trade_of(row, ','));
+    let trades: Vec<Trade> = trades.filter(|trade| symbols.contains(&trade.symbol)).collect();
+    let mut first: BTreeMap<Symbol, u64> = BTreeMap::new();
+    for trade in &trades {
+        let known = first.entry(trade.symbol.clone()).or_insert(trade.id);
+        *known = trade.id.min(*known);
+    }
+    assert!(first.len() == symbols.len(), "of {symbols:?} the tape has {first:?}");
+    assert!(first.values().all(|id| *id < BEGINNING), "the tape begins late: {first:?}");
+    let mut oracle = Oracle::new(sim).expect("the simulator's own settings").with_times(Times::Micros);
+    oracle.expect_issued(issued);
+    oracle.expect_from(&first);
+    let count = trades.len();
+    let report = oracle.check_one(store, trades);
+    assert!(report.is_exact(), "{report}");
+    println!("storm: {store} has exactly the {count} trades that were issued from {first:?} on");
+}
