@@ -71,6 +71,11 @@ pub async fn ingest(config: Config, once: bool, stop: CancellationToken) -> anyh
     let wire = Wire::connect(&config)?;
     let stop = supervisor.stop();
     let is_live = !Source::parse(&config.source).map_err(anyhow::Error::msg)?.ends();
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
+        checked = wire.check_topics() => checked?,
+    }
     let summary = match config.log.kind {
         LogKind::Kafka if is_live => standby::run(&config, &wire, &admin, &stop).await?,
         _ => {
@@ -127,7 +132,11 @@ pub async fn archiver(config: Config, stop: CancellationToken) -> anyhow::Result
     let mut supervisor = Supervisor::new(stop);
     let admin = Admin::start(&config, &mut supervisor).await?;
     let wire = Wire::connect(&config)?;
-    let deps = archiver_deps(&config, &wire)?;
+    let deps = tokio::select! {
+        biased;
+        () = stopped(&supervisor) => return Ok(ExitCode::SUCCESS),
+        deps = archiver_deps(&config, &wire) => deps?,
+    };
     admin.ready.now();
     let run = archiver::run(deps, config.log.archiver_topics(), config.archiver.clone(), supervisor.stop());
     supervise(supervisor, "archiver", run).await
@@ -319,6 +328,7 @@ fn live_symbols(config: &Config) -> Vec<domain::Symbol> {
 /// # Errors
 /// If the log or the tables cannot be used.
 pub async fn processor_ports(config: &Config, wire: &Wire) -> anyhow::Result<ProcessorPorts> {
+    wire.check_topics().await?;
     let (tables, query) = wire.tables().await?;
     let reader = wire.reader(processor::ROLE, &[&config.log.stream, &config.log.gaps])?;
     Ok(ProcessorPorts { reader, writer: wire.writer()?, scan: wire.scan()?, tables, query, clock: clock() })
@@ -328,7 +338,8 @@ pub async fn processor_ports(config: &Config, wire: &Wire) -> anyhow::Result<Pro
 ///
 /// # Errors
 /// If the log or the archive cannot be used.
-pub fn archiver_deps(config: &Config, wire: &Wire) -> anyhow::Result<ArchiverDeps> {
+pub async fn archiver_deps(config: &Config, wire: &Wire) -> anyhow::Result<ArchiverDeps> {
+    wire.check_topics().await?;
     let reader = wire.reader(ARCHIVER, &[&config.log.stream])?;
     Ok(ArchiverDeps { reader, archive: wire.archive()?, clock: clock(), epoch: epoch() })
 }

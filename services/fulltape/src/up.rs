@@ -45,7 +45,7 @@ pub async fn run(mut config: Config, once: bool, stop: CancellationToken) -> any
         ports = roles::ingest_ports(&config, &wire) => ports?,
     };
     let processor_ports = roles::processor_ports(&config, &wire).await?;
-    let archiver_deps = roles::archiver_deps(&config, &wire)?;
+    let archiver_deps = roles::archiver_deps(&config, &wire).await?;
     let processor = processor::run(processor_ports, config.log.topics(), config.processor.clone(), stop.clone());
     supervisor.spawn("processor", processor);
     let archiver = archiver::run(archiver_deps, config.log.archiver_topics(), config.archiver.clone(), stop.clone());

@@ -11,7 +11,7 @@ use domain::Topic;
 use hdfs::HdfsArchive;
 use kafka::{KafkaReader, KafkaScan, KafkaWriter};
 use local::{DataFolder, LocalArchive, LocalLog, LocalTables};
-use ports::{Archive, Clock, LogReader, LogScan, LogWriter, SystemClock, TableQuery, Tables, persist_for};
+use ports::{Archive, Clock, LogReader, LogScan, LogWriter, SystemClock, TableQuery, Tables, persist, persist_for};
 
 use crate::config::{ArchiveKind, Config, LogKind, TablesKind};
 
@@ -65,6 +65,26 @@ impl Wire {
             Some(log) => Ok(Arc::new(log.clone())),
             None => Ok(Arc::new(KafkaScan::new(self.config.log.kafka.clone())?)),
         }
+    }
+
+    /// Whether topics have the partitions they were made with. Waits for a log that is not there yet.
+    ///
+    /// A symbol's trades are ordered within one partition, which follows from how many there are: with another
+    /// number they would be in two.
+    ///
+    /// # Errors
+    /// Names a topic that is not there, or has been given more.
+    pub async fn check_topics(&self) -> anyhow::Result<()> {
+        let scan = self.scan()?;
+        for (topic, expected) in self.config.log.partitioned() {
+            let found = persist("topics", || scan.bounds(&topic)).await?.len();
+            anyhow::ensure!(
+                usize::try_from(expected) == Ok(found),
+                "{topic}: expected {expected} partitions (log.partitions), found {found}; \
+                 a topic keeps the number that its tape began with"
+            );
+        }
+        Ok(())
     }
 
     /// A member of a group.

@@ -25,7 +25,8 @@ pub struct KafkaConfig {
     /// How long a group member may be silent before its partitions go to others: also how long a killed one keeps
     /// them from its successor. Brokers accept no less than 6 s unless configured.
     pub session_timeout_ms: u64,
-    /// How long the group waits for a member in a rebalance; also how long the member may stop polling.
+    /// How long the group waits for a member in a rebalance; also how long the member may stop polling, and about
+    /// how long a member waits for an answer to its application that was lost on the way.
     pub max_poll_interval_ms: u64,
     /// How long a member may take to let go of its partitions. Below `max_poll_interval_ms`, or the
     /// group goes on without waiting for the answer.
@@ -55,8 +56,8 @@ impl Default for KafkaConfig {
             max_record_bytes: 1_000_000,
             producer_buffer_kib: 65_536,
             session_timeout_ms: 6_000,
-            max_poll_interval_ms: 120_000,
-            revocation_timeout_ms: 60_000,
+            max_poll_interval_ms: 25_000,
+            revocation_timeout_ms: 20_000,
             prefetch_kib: 16_384,
             reader_buffer_bytes: 8 << 20,
             check_crcs: true,

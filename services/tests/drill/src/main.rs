@@ -5,6 +5,7 @@
 mod exchange;
 mod faults;
 mod network;
+mod overload;
 mod proxy;
 mod roles;
 mod scene;
@@ -33,6 +34,9 @@ struct Args {
     /// compares, too. Only on servers that hold no other tape.
     #[arg(long, value_name = "TRADES", conflicts_with = "faults")]
     storm: Option<u64>,
+    /// Instead, more than the servers can take for so many minutes: how much memory the roles have.
+    #[arg(long, value_name = "MINUTES", conflicts_with_all = ["faults", "storm"])]
+    overload: Option<u64>,
     /// Name the faults and exit.
     #[arg(long)]
     list: bool,
@@ -49,6 +53,9 @@ fn main() -> anyhow::Result<ExitCode> {
     }
     if let Some(trades) = args.storm {
         return storm::run(trades);
+    }
+    if let Some(minutes) = args.overload {
+        return overload::run(minutes);
     }
     let chosen = chosen(&args)?;
     let mut scene = Scene::open(Market::default(), args.long)?;

@@ -235,8 +235,21 @@ impl Scene {
 
     /// Whether an instance has done a trade.
     pub fn works(&self, role: Role, nth: usize) -> bool {
-        let Some(instance) = self.roles.get(&(role, nth)) else { return false };
-        get(instance.admin, "/metrics").is_ok_and(|text| counted(&text, role.counter()) > 0.0)
+        self.done(role, nth).is_ok_and(|trades| trades > 0)
+    }
+
+    /// How many trades an instance has done.
+    ///
+    /// # Errors
+    /// If it does not say.
+    pub fn done(&self, role: Role, nth: usize) -> anyhow::Result<u64> {
+        let instance = self.roles.get(&(role, nth)).context("no such instance")?;
+        Ok(counted(&get(instance.admin, "/metrics")?, role.counter()) as u64)
+    }
+
+    /// The roles that ended without being asked to, since the last time.
+    pub fn ended(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.ended)
     }
 
     /// The process id of an instance.
@@ -304,7 +317,10 @@ impl Scene {
     }
 
     /// Starts again what has ended by itself, and notes that it did.
-    fn revive(&mut self) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn revive(&mut self) -> anyhow::Result<()> {
         for role in Role::ALL {
             let runs = self.roles.get_mut(&(role, 0)).is_some_and(|instance| instance.process.is_running());
             if !runs {
@@ -349,8 +365,7 @@ impl Scene {
         let absent = findings.iter().filter(|finding| finding["finding"] == "absent");
         let lost = e2e::total(&report, "missing") + absent.map(|finding| ids(&finding["ids"])).sum::<u64>();
         let doubled = e2e::total(&report, "duplicates");
-        let mut others: Vec<String> =
-            std::mem::take(&mut self.ended).into_iter().map(|role| format!("{role} ended by itself")).collect();
+        let mut others: Vec<String> = self.ended().into_iter().map(|role| format!("{role} ended by itself")).collect();
         others.extend(findings.iter().map(Value::to_string));
         Ok(Verdict { lost, doubled, others })
     }

@@ -1,17 +1,13 @@
 //! The servers of `scripts/cluster`, and what other programs find in them.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-use domain::{Symbol, Trade};
+use domain::Symbol;
 use exchange_sim::{Issued, SimConfig};
-use oracle::{Oracle, Times};
 
+use crate::market::compare;
 use crate::{checkout, python, read_independently, trade_of};
-
-/// Where the tape may begin: with the first subscription, a moment after the market opened.
-const BEGINNING: u64 = 40_000;
 
 /// Runs `scripts/cluster` with some arguments; returns what it printed.
 ///
@@ -50,28 +46,10 @@ pub fn compare_independently(sim: &SimConfig, issued: &Issued, folder: &Path, sy
     let columns = "symbol, trade_id, price, quantity, trade_time_us, buyer_is_maker";
     let copy = format!("COPY crypto_ks.trades ({columns}) TO '{}'", rows.display());
     tool(&["cqlsh", "-e", &copy]).expect("cqlsh can copy");
-    compare("tables", &std::fs::read_to_string(&rows).expect("the copy"), sim, issued, symbols);
+    let rows = std::fs::read_to_string(&rows).expect("the copy");
+    compare("tables", rows.lines().map(|row| trade_of(row, ',')), sim, issued, symbols);
     if let Some(python) = python() {
         let rows = read_independently(&python, &["rows".to_owned(), download(folder)]);
-        compare("archive", &rows, sim, issued, symbols);
+        compare("archive", rows.lines().map(|row| trade_of(row, ',')), sim, issued, symbols);
     }
-}
-
-fn compare(store: &str, rows: &str, sim: &SimConfig, issued: &Issued, symbols: &[Symbol]) {
-    let trades = rows.lines().map(|row| trade_of(row, ','));
-    let trades: Vec<Trade> = trades.filter(|trade| symbols.contains(&trade.symbol)).collect();
-    let mut first: BTreeMap<Symbol, u64> = BTreeMap::new();
-    for trade in &trades {
-        let known = first.entry(trade.symbol.clone()).or_insert(trade.id);
-        *known = trade.id.min(*known);
-    }
-    assert!(first.len() == symbols.len(), "of {symbols:?} the tape has {first:?}");
-    assert!(first.values().all(|id| *id < BEGINNING), "the tape begins late: {first:?}");
-    let mut oracle = Oracle::new(sim).expect("the simulator's own settings").with_times(Times::Micros);
-    oracle.expect_issued(issued);
-    oracle.expect_from(&first);
-    let count = trades.len();
-    let report = oracle.check_one(store, trades);
-    assert!(report.is_exact(), "{report}");
-    println!("storm: {store} has exactly the {count} trades that were issued from {first:?} on");
 }

@@ -4,6 +4,7 @@
 //! `scripts/test` sets what they need; run by hand, a test that lacks something says so and ends.
 
 pub mod cluster;
+pub mod market;
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -330,4 +331,15 @@ fn ask(address: SocketAddr, request: &str) -> std::io::Result<String> {
     stream.read_to_string(&mut answer)?;
     let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
     body.ok_or_else(|| std::io::Error::other(format!("not an HTTP answer: {answer:?}")))
+}
+
+/// The rows of a query in an SQLite file, as lines; none if the file is not there yet.
+///
+/// # Panics
+/// If sqlite3 cannot be started.
+#[must_use]
+pub fn sql(file: &Path, query: &str) -> Vec<String> {
+    let output = Command::new("sqlite3").arg(format!("file:{}?mode=ro", file.display())).arg(query).output();
+    let output = output.expect("sqlite3 is installed");
+    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
 }

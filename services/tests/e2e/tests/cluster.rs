@@ -46,9 +46,26 @@ fn the_tape_on_real_servers() {
     if !cluster() {
         return;
     }
+    a_topic_of_another_shape();
     a_recording();
     servers_that_are_down();
     a_storm();
+}
+
+/// More partitions would put the next trades of a symbol beside its others: nobody starts.
+fn a_topic_of_another_shape() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("fulltape.toml");
+    let text = std::fs::read_to_string(servers()).unwrap();
+    let other = text.replace("[log]", "[log]\nstream = \"reshaped\"\ngaps = \"reshaped-gaps\"");
+    std::fs::write(&config, other).unwrap();
+    let config = config.to_str().unwrap();
+    let _ = fulltape(&["init", "--config", config]).expect(0);
+    let _ = tool(&["kafka", "topics", "--alter", "--topic", "reshaped", "--partitions", "8"]);
+    for role in ["ingest", "processor", "archiver"] {
+        let run = fulltape(&[role, "--config", config]).expect(1);
+        assert!(run.err().contains("reshaped: expected 6 partitions (log.partitions), found 8"), "{}", run.err());
+    }
 }
 
 fn a_recording() {

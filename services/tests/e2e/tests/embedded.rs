@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use e2e::{Process, audit, pause, total, wait_for};
+use exchange_sim::{Issued, SimConfig};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 
 /// What the design promises: how soon data flows, and how soon it ends.
@@ -13,10 +14,8 @@ const PROMPTLY: Duration = Duration::from_secs(10);
 
 /// Rows in the table of trades; 0 as long as there is none.
 fn stored(data: &str) -> u64 {
-    let file = format!("file:{data}/tables.sqlite?mode=ro");
-    let output = Command::new("sqlite3").args([&file, "SELECT count(*) FROM trades"]).output();
-    let output = output.expect("sqlite3 is installed");
-    String::from_utf8_lossy(&output.stdout).trim().parse().unwrap_or(0)
+    let rows = e2e::sql(&Path::new(data).join("tables.sqlite"), "SELECT count(*) FROM trades");
+    rows.first().and_then(|row| row.parse().ok()).unwrap_or(0)
 }
 
 fn up(data: &str, log: &Path) -> Process {
@@ -84,6 +83,74 @@ fn killed_again_and_again_it_is_complete() {
     let (status, report) = audit(&["--data", data]);
     assert_eq!(status, 0, "{:#}", report["findings"]);
     assert!(total(&report, "issued") > 10_000, "a dull story: {report:#}");
+}
+
+/// With `FULLTAPE_TEST_LONG=1`: twenty million trades, `kill -9` every few seconds, an exchange in trouble. The
+/// oracle and the audit compare everything.
+#[test]
+fn twenty_million_trades_in_a_storm() {
+    if e2e::setting("FULLTAPE_TEST_LONG").is_none() {
+        println!("skipped: FULLTAPE_TEST_LONG is not set");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (data, log, config) =
+        (folder.path().join("data"), folder.path().join("log"), folder.path().join("config.toml"));
+    let (exchange, symbols) = (e2e::free_address(), ["BTCUSDT", "ETHUSDT", "SOLUSDT"]);
+    let faults = ["cut", "skip", "duplicate", "reorder"].map(|kind| {
+        let count = if kind == "cut" { "" } else { "\ncount = 100" };
+        format!("[[sim.faults]]\nkind = \"{kind}\"{count}\nevery_seconds = 20\n")
+    });
+    let text = format!(
+        "[source]\nfrom = [\"binance\"]\nsymbols = {symbols:?}\n\
+         [binance]\nws_url = \"ws://{exchange}\"\nrest_url = \"http://{exchange}\"\n\
+         [sim]\nlisten = \"{exchange}\"\nrate = 10000\nlimit = 20000000\nweight_per_minute = 60000\n{}",
+        faults.concat()
+    );
+    std::fs::write(&config, text).unwrap();
+    let (data, config) = (data.to_str().unwrap(), config.to_str().unwrap());
+    let sim = Process::start(&["sim", "--config", config], &folder.path().join("sim"));
+    assert!(wait_for(PROMPTLY, || e2e::get(exchange, "/api/v3/time").is_ok()));
+    let issued = || serde_json::from_str::<Issued>(&e2e::get(exchange, "/sim/issued").unwrap()).unwrap();
+    let seed = rand::rng().random();
+    println!("seed {seed}");
+    let mut random = SmallRng::seed_from_u64(seed);
+    let (started, mut kills) = (Instant::now(), 0);
+    while !issued().done {
+        let process = Process::start(&["up", "--data", data, "--config", config], &log);
+        pause(Duration::from_millis(random.random_range(200..12_000)));
+        process.kill();
+        kills += 1;
+    }
+    let process = Process::start(&["up", "--data", data, "--config", config], &log);
+    let complete = wait_for(Duration::from_secs(600), || audit(&["--wait", "300", "--data", data]).0 == 0);
+    assert!(complete, "{:#}", audit(&["--data", data]).1["findings"]);
+    let (issued, took) = (issued(), started.elapsed());
+    println!("storm: {kills} times kill -9, and {:?} in {took:?}", issued.faults);
+    assert_eq!(process.signal("INT", PROMPTLY).and_then(|status| status.code()), Some(0));
+    let (status, report) = audit(&["--deep", "--data", data]);
+    assert_eq!(
+        (status, total(&report, "missing"), total(&report, "duplicates")),
+        (0, 0, 0),
+        "{:#}",
+        report["findings"]
+    );
+
+    let config: SimConfig = serde_json::from_str(&e2e::get(exchange, "/sim/config").unwrap()).unwrap();
+    drop(sim);
+    for symbol in symbols {
+        let (tables, symbols) = (Path::new(data).join("tables.sqlite"), [symbol.parse().unwrap()]);
+        let select = "SELECT symbol, trade_id, price, quantity, trade_time_us, buyer_is_maker FROM trades";
+        let rows = e2e::sql(&tables, &format!("{select} WHERE symbol = '{symbol}'"));
+        let trades = rows.iter().map(|row| e2e::trade_of(row, '|'));
+        e2e::market::compare("tables", trades, &config, &issued, &symbols);
+    }
+    if let Some(python) = e2e::python() {
+        let archive = Path::new(data).join("crypto_data").to_str().unwrap().to_owned();
+        let rows = e2e::read_independently(&python, &["rows".to_owned(), archive]);
+        let trades = rows.lines().map(|row| e2e::trade_of(row, ','));
+        e2e::market::compare("archive", trades, &config, &issued, &symbols.map(|symbol| symbol.parse().unwrap()));
+    }
 }
 
 /// What the process says of itself is what the audit finds.

@@ -3,15 +3,11 @@
 //!
 //! `FULLTAPE_TEST_LONG=1` makes it a thousand places and two hundred cuts, at half the pace.
 
-use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
-use domain::{Symbol, Trade};
 use e2e::{Process, audit, get, pause, post, total, wait_for};
 use exchange_sim::{Issued, SimConfig};
-use oracle::{Oracle, Times};
 
 /// Ids that are skipped in one place, one in a hundred.
 const SKIPPED: u64 = 3;
@@ -21,6 +17,8 @@ const SKIPPED: u64 = 3;
 fn size() -> (u64, u64, u64) {
     if e2e::setting("FULLTAPE_TEST_LONG").is_some() { (1_000, 200, 500) } else { (200, 20, 1_000) }
 }
+
+const SYMBOLS: [&str; 5] = ["BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT", "TRXUSDT"];
 
 const PROMPTLY: Duration = Duration::from_secs(10);
 
@@ -32,7 +30,7 @@ fn every_gap_is_filled() {
     let (exchange, data) = (e2e::free_address(), folder.path().join("data"));
     let config = folder.path().join("fulltape.toml");
     let text = format!(
-        "[source]\nfrom = [\"binance\"]\nsymbols = [\"BTCUSDT\", \"ETHUSDT\", \"SOLUSDT\", \"XRPUSDT\", \"TRXUSDT\"]\n\
+        "[source]\nfrom = [\"binance\"]\nsymbols = {SYMBOLS:?}\n\
          [binance]\nws_url = \"ws://{exchange}\"\nrest_url = \"http://{exchange}\"\n\
          [sim]\nlisten = \"{exchange}\"\nrate = {rate}\nlimit = {trades}\n"
     );
@@ -79,21 +77,9 @@ fn every_gap_is_filled() {
 fn the_tables_are_the_market(exchange: std::net::SocketAddr, issued: &Issued, data: &str, sim: Process) -> Process {
     let config: SimConfig = serde_json::from_str(&get(exchange, "/sim/config").unwrap()).unwrap();
     let select = "SELECT symbol, trade_id, price, quantity, trade_time_us, buyer_is_maker FROM trades";
-    let trades: Vec<Trade> = sql(data, "tables", select).iter().map(|row| e2e::trade_of(row, '|')).collect();
-    let mut first: BTreeMap<Symbol, u64> = BTreeMap::new();
-    for trade in &trades {
-        let known = first.entry(trade.symbol.clone()).or_insert(trade.id);
-        *known = trade.id.min(*known);
-    }
-    // The tape begins when the first subscription does.
-    assert!(first.len() == 5 && first.values().all(|id| *id < 20_000), "{first:?}");
-    let mut oracle = Oracle::new(&config).unwrap().with_times(Times::Micros);
-    oracle.expect_issued(issued);
-    oracle.expect_from(&first);
-    let count = trades.len();
-    let report = oracle.check_one("tables", trades);
-    assert!(report.is_exact(), "{report}");
-    println!("the tables have exactly the {count} trades that were issued from {first:?} on");
+    let rows = sql(data, "tables", select);
+    let trades = rows.iter().map(|row| e2e::trade_of(row, '|'));
+    e2e::market::compare("tables", trades, &config, issued, &SYMBOLS.map(|symbol| symbol.parse().unwrap()));
     sim
 }
 
@@ -121,9 +107,6 @@ fn the_log_has_every_id_once(data: &str, issued: u64) {
     println!("the log has {issued} ids once, {} of them fetched by REST, the others in order", fetched[0]);
 }
 
-/// The rows of a query, as lines; none if the file is not there yet.
 fn sql(data: &str, file: &str, query: &str) -> Vec<String> {
-    let path = Path::new(data).join(format!("{file}.sqlite"));
-    let output = Command::new("sqlite3").arg(format!("file:{}?mode=ro", path.display())).arg(query).output().unwrap();
-    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+    e2e::sql(&Path::new(data).join(format!("{file}.sqlite")), query)
 }
