@@ -102,13 +102,13 @@ pub fn idle_producer(scene: &mut Scene) -> anyhow::Result<Acted> {
 pub fn flipped_bit(scene: &mut Scene) -> anyhow::Result<Acted> {
     let started = Instant::now();
     let block = largest_block(&scene.cluster_folder().join("datanode-1"))?.context("no block is finalized")?;
-    flip(&block)?;
+    flip(&block, 1)?;
     ensure!(scene.is_proved()?, "a deep audit cannot do with one good replica");
     let name = block.file_name().context("a block has a name")?;
     let other = find(&scene.cluster_folder().join("datanode-2"), &|path| path.file_name() == Some(name))?;
-    // HDFS may have made the bad replica anew from the good one.
+    // HDFS may have made the bad replica anew from the good one, or not: so it is another bit this time.
     for replica in other.iter().chain(block.exists().then_some(&block)) {
-        flip(replica)?;
+        flip(replica, 2)?;
     }
     ensure!(!scene.is_proved()?, "a deep audit does not see that both replicas are damaged");
     let mended = fulltape(&["audit", "--deep", "--repair", "--config", &scene.audit_config()?]);
@@ -116,10 +116,10 @@ pub fn flipped_bit(scene: &mut Scene) -> anyhow::Result<Acted> {
     Ok(Acted::lasted(started))
 }
 
-fn flip(block: &Path) -> anyhow::Result<()> {
+fn flip(block: &Path, bit: u8) -> anyhow::Result<()> {
     let mut bytes = std::fs::read(block)?;
     let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
+    bytes[middle] ^= bit;
     Ok(std::fs::write(block, bytes)?)
 }
 
