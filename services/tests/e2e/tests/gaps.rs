@@ -1,47 +1,51 @@
 //! A stream that skips a hundredth of all ids and is cut again and again: every gap is on record and filled, and
 //! the log has what the exchange issued, every id once, live ones in order.
 //!
-//! `FULLTAPE_TEST_LONG=1` makes it a thousand places and two hundred cuts, at half the pace.
+//! On real servers if `FULLTAPE_TEST_CLUSTER` says that they are up, otherwise embedded. `FULLTAPE_TEST_LONG=1`
+//! makes it a thousand places and two hundred cuts, at half the pace.
 
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use e2e::{Process, audit, get, pause, post, total, wait_for};
+use domain::Trade;
+use e2e::{Process, audit, checkout, cluster, get, pause, post, setting, trade_of, wait_for};
 use exchange_sim::{Issued, SimConfig};
+use serde_json::Value;
+
+/// Symbols that no other test trades on the same servers.
+const SYMBOLS: [&str; 5] = ["BNBUSDT", "DOGEUSDT", "LTCUSDT", "DOTUSDT", "AVAXUSDT"];
 
 /// Ids that are skipped in one place, one in a hundred.
 const SKIPPED: u64 = 3;
 
+const PROMPTLY: Duration = Duration::from_secs(10);
+
 /// How many places, how many cuts, and trades a second: so slow that the cuts leave enough of the 300 attempts to
 /// connect that the exchange allows in five minutes.
 fn size() -> (u64, u64, u64) {
-    if e2e::setting("FULLTAPE_TEST_LONG").is_some() { (1_000, 200, 500) } else { (200, 20, 1_000) }
+    if setting("FULLTAPE_TEST_LONG").is_some() { (1_000, 200, 500) } else { (200, 20, 1_000) }
 }
-
-const SYMBOLS: [&str; 5] = ["BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT", "TRXUSDT"];
-
-const PROMPTLY: Duration = Duration::from_secs(10);
 
 #[test]
 fn every_gap_is_filled() {
     let (skips, cuts, rate) = size();
     let trades = skips * SKIPPED * 100;
     let folder = tempfile::tempdir().unwrap();
-    let (exchange, data) = (e2e::free_address(), folder.path().join("data"));
-    let config = folder.path().join("fulltape.toml");
+    let exchange = e2e::free_address();
     let text = format!(
         "[source]\nfrom = [\"binance\"]\nsymbols = {SYMBOLS:?}\n\
          [binance]\nws_url = \"ws://{exchange}\"\nrest_url = \"http://{exchange}\"\n\
          [sim]\nlisten = \"{exchange}\"\nrate = {rate}\nlimit = {trades}\n"
     );
-    std::fs::write(&config, text).unwrap();
-    let (config, data) = (config.to_str().unwrap(), data.to_str().unwrap());
-    let sim = Process::start(&["sim", "--config", config], &folder.path().join("sim"));
+    let stores = Stores::new(folder.path(), &text);
+    let sim = Process::start(&["sim", "--config", &stores.config], &folder.path().join("sim"));
     assert!(wait_for(PROMPTLY, || get(exchange, "/api/v3/time").is_ok()));
-    let up = Process::start(&["up", "--config", config, "--data", data], &folder.path().join("up"));
+    let roles = stores.start(folder.path());
     let issued = || serde_json::from_str::<Issued>(&get(exchange, "/sim/issued").unwrap()).unwrap();
     let all = |issued: &Issued| issued.symbols.values().map(|one| one.last).sum::<u64>();
-    assert!(wait_for(PROMPTLY, || !sql(data, "log", "SELECT 1 FROM records LIMIT 1").is_empty()), "no trade is logged");
+    // The first announcements would be lost on an ingest that does not listen yet.
+    pause(Duration::from_secs(3));
 
     // Skips at even distances of the trading, cuts between them.
     for nth in 0..skips {
@@ -59,54 +63,143 @@ fn every_gap_is_filled() {
     println!("faults {:?}", issued.faults);
     assert_eq!([issued.faults["skip"], issued.faults["cut"]], [skips, cuts]);
     // The exchange limits how fast gaps can be filled.
-    let open = || sql(data, "tables", "SELECT count(*) FROM gaps WHERE state <> 'filled'");
-    assert!(wait_for(Duration::from_secs(300), || open() == ["0"]), "{:?} gaps are not filled", open());
-    pause(Duration::from_secs(1));
-    assert_eq!(audit(&["--wait", "60", "--data", data]).0, 0);
-    for process in [up, the_tables_are_the_market(exchange, &issued, data, sim)] {
+    let open = || stores.gaps().into_iter().filter(|gap| gap.state != "filled").count();
+    assert!(wait_for(Duration::from_secs(300), || open() == 0), "{} gaps are not filled", open());
+    let complete = wait_for(Duration::from_secs(120), || stores.audit().0 == 0);
+    let (_, report) = stores.audit();
+    assert!(complete, "{:#}", report["findings"]);
+
+    let config: SimConfig = serde_json::from_str(&get(exchange, "/sim/config").unwrap()).unwrap();
+    let symbols = SYMBOLS.map(|symbol| symbol.parse().unwrap());
+    e2e::market::compare("tables", stores.trades().into_iter(), &config, &issued, &symbols);
+    for process in roles.into_iter().chain([sim]) {
         assert_eq!(process.signal("TERM", PROMPTLY).and_then(|status| status.code()), Some(0));
     }
-    let (status, report) = audit(&["--data", data]);
-    assert_eq!((status, total(&report, "missing")), (0, 0), "{:#}", report["findings"]);
+    assert_eq!(total(&report, "missing"), 0);
     assert_eq!(total(&report, "archive"), total(&report, "issued"));
-    gaps_are_on_record(data, skips);
-    the_log_has_every_id_once(data, total(&report, "issued"));
+    gaps_are_on_record(&stores.gaps(), skips);
+    the_log_has_every_id_once(&stores.log(), total(&report, "issued"));
 }
 
-/// The oracle computes the market again, while the simulator can still say what it was.
-fn the_tables_are_the_market(exchange: std::net::SocketAddr, issued: &Issued, data: &str, sim: Process) -> Process {
-    let config: SimConfig = serde_json::from_str(&get(exchange, "/sim/config").unwrap()).unwrap();
-    let select = "SELECT symbol, trade_id, price, quantity, trade_time_us, buyer_is_maker FROM trades";
-    let rows = sql(data, "tables", select);
-    let trades = rows.iter().map(|row| e2e::trade_of(row, '|'));
-    e2e::market::compare("tables", trades, &config, issued, &SYMBOLS.map(|symbol| symbol.parse().unwrap()));
-    sim
-}
-
-fn gaps_are_on_record(data: &str, skips: u64) {
-    let rows = sql(data, "tables", "SELECT count(*), sum(to_id - from_id + 1) FROM gaps WHERE state = 'filled'");
-    let (gaps, ids) = rows[0].split_once('|').unwrap();
-    println!("{gaps} gaps of {ids} ids were filled");
+fn gaps_are_on_record(gaps: &[Gap], skips: u64) {
+    let ids: u64 = gaps.iter().map(|gap| gap.to - gap.from + 1).sum();
+    println!("{} gaps of {ids} ids were filled", gaps.len());
     // Ranges that were skipped while nobody was connected are part of larger gaps.
-    assert!(ids.parse::<u64>().unwrap() >= skips * SKIPPED, "{ids} ids");
-    assert!(gaps.parse::<u64>().unwrap() >= skips / 2, "{gaps} gaps");
+    assert!(ids >= skips * SKIPPED, "{ids} ids");
+    assert!(gaps.len() as u64 >= skips / 2, "{} gaps", gaps.len());
 }
 
-/// Read from the log itself. What was fetched by REST has no event time.
-fn the_log_has_every_id_once(data: &str, issued: u64) {
-    let trades = "SELECT value ->> '$.s' AS symbol, value ->> '$.t' AS id, value ->> '$.E' AS live, \"offset\"
-        FROM log WHERE topic = 'crypto-stream'";
-    let once = sql(data, "log", &format!("SELECT count(*), count(DISTINCT symbol || id) FROM ({trades})"));
-    assert_eq!(once, [format!("{issued}|{issued}")], "records, and different ids among them");
-    let backwards = format!(
-        "SELECT count(*) FROM (SELECT id - lag(id) OVER (PARTITION BY symbol ORDER BY \"offset\") AS step
-         FROM ({trades}) WHERE live IS NOT NULL) WHERE step < 1"
-    );
-    assert_eq!(sql(data, "log", &backwards), ["0"], "live ids that are not larger than the one before");
-    let fetched = sql(data, "log", &format!("SELECT count(*) FROM ({trades}) WHERE live IS NULL"));
-    println!("the log has {issued} ids once, {} of them fetched by REST, the others in order", fetched[0]);
+/// What was fetched by REST has no event time.
+fn the_log_has_every_id_once(log: &[Value], issued: u64) {
+    let place = |event: &Value| Some((event["s"].as_str()?.to_owned(), event["t"].as_u64()?));
+    let ids: Vec<(String, u64)> = log.iter().filter_map(place).collect();
+    let different: BTreeSet<&(String, u64)> = ids.iter().collect();
+    assert_eq!([ids.len() as u64, different.len() as u64], [issued; 2], "records, and different ids among them");
+    let mut last: BTreeMap<String, u64> = BTreeMap::new();
+    let live: Vec<(String, u64)> = log.iter().filter(|event| !event["E"].is_null()).filter_map(place).collect();
+    for (symbol, id) in &live {
+        let before = last.insert(symbol.clone(), *id);
+        assert!(before.is_none_or(|before| before < *id), "{symbol} {id} came live, and {before:?} before it");
+    }
+    let fetched = ids.len() - live.len();
+    println!("the log has {issued} ids once, {fetched} of them fetched by REST, the others in order");
 }
 
-fn sql(data: &str, file: &str, query: &str) -> Vec<String> {
-    e2e::sql(&Path::new(data).join(format!("{file}.sqlite")), query)
+struct Gap {
+    from: u64,
+    to: u64,
+    state: String,
+}
+
+/// The stores, as other programs read them.
+struct Stores {
+    config: String,
+    /// The data folder of embedded mode.
+    folder: Option<PathBuf>,
+}
+
+impl Stores {
+    /// Adds to settings what says where to store.
+    fn new(folder: &Path, settings: &str) -> Self {
+        let config = folder.join("fulltape.toml");
+        let is_embedded = setting("FULLTAPE_TEST_CLUSTER").is_none();
+        let servers = match is_embedded {
+            true => String::new(),
+            false => std::fs::read_to_string(checkout().join("scripts/cluster.d/fulltape.toml")).unwrap(),
+        };
+        std::fs::write(&config, format!("{servers}\n{settings}")).unwrap();
+        let folder = is_embedded.then(|| folder.join("data"));
+        Self { config: config.to_str().unwrap().to_owned(), folder }
+    }
+
+    fn start(&self, logs: &Path) -> Vec<Process> {
+        let start = |role: &str, more: &[&str]| {
+            Process::start(&[&[role, "--config", &self.config], more].concat(), &logs.join(role))
+        };
+        match &self.folder {
+            Some(folder) => vec![start("up", &["--data", folder.to_str().unwrap()])],
+            None => ["ingest", "processor", "archiver"].map(|role| start(role, &[])).into(),
+        }
+    }
+
+    fn audit(&self) -> (i32, Value) {
+        let place = match &self.folder {
+            Some(folder) => ["--data", folder.to_str().unwrap()],
+            None => ["--config", &self.config],
+        };
+        audit(&[&place[..], &["--wait", "60"]].concat())
+    }
+
+    fn rows(&self, table: &str, columns: &str) -> Vec<String> {
+        let symbols = SYMBOLS.map(|symbol| format!("'{symbol}'")).join(", ");
+        let select = format!("SELECT {columns} FROM {table} WHERE symbol IN ({symbols})");
+        let Some(folder) = &self.folder else {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            let copy = format!("COPY crypto_ks.{table} ({columns}) TO '{}'", file.path().display());
+            cluster::tool(&["cqlsh", "-e", &copy]).unwrap();
+            let rows = std::fs::read_to_string(file.path()).unwrap();
+            let is_ours = |row: &&str| SYMBOLS.iter().any(|symbol| row.starts_with(&format!("{symbol},")));
+            return rows.lines().filter(is_ours).map(str::to_owned).collect();
+        };
+        let rows = e2e::sql(&folder.join("tables.sqlite"), &select);
+        rows.into_iter().map(|row| row.replace('|', ",")).collect()
+    }
+
+    fn trades(&self) -> Vec<Trade> {
+        let rows = self.rows("trades", "symbol, trade_id, price, quantity, trade_time_us, buyer_is_maker");
+        rows.iter().map(|row| trade_of(row, ',')).collect()
+    }
+
+    fn gaps(&self) -> Vec<Gap> {
+        let gap = |row: &String| {
+            let cells: Vec<&str> = row.trim().split(',').collect();
+            let [_, from, to, state] = cells[..] else { panic!("expected four cells: {row:?}") };
+            Gap { from: from.parse().unwrap(), to: to.parse().unwrap(), state: state.to_owned() }
+        };
+        self.rows("gaps", "symbol, from_id, to_id, state").iter().map(gap).collect()
+    }
+
+    /// The events of the log, those of a partition in order.
+    fn log(&self) -> Vec<Value> {
+        let lines = match &self.folder {
+            Some(folder) => {
+                let select = "SELECT value FROM log WHERE topic = 'crypto-stream' ORDER BY partition, \"offset\"";
+                e2e::sql(&folder.join("log.sqlite"), select).join("\n")
+            }
+            None => {
+                let read =
+                    ["console-consumer", "--topic", "crypto-stream", "--from-beginning", "--timeout-ms", "15000"];
+                cluster::tool(&[&["kafka"], &read[..]].concat()).unwrap()
+            }
+        };
+        let events = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        events.filter(|event| event["s"].as_str().is_some_and(|symbol| SYMBOLS.contains(&symbol))).collect()
+    }
+}
+
+/// The sum of a figure of our symbols.
+fn total(report: &Value, figure: &str) -> u64 {
+    let hours = report["hours"].as_array().unwrap().iter();
+    let ours = hours.filter(|hour| SYMBOLS.iter().any(|symbol| hour["symbol"] == *symbol));
+    ours.map(|hour| hour[figure].as_u64().unwrap()).sum()
 }
