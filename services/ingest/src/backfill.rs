@@ -77,6 +77,8 @@ pub struct Backfill {
     history: Arc<dyn History>,
     jobs: BTreeMap<Symbol, Job>,
     watched: BTreeMap<Symbol, Quiet>,
+    /// No watched symbol is due before.
+    look_at: Instant,
     silence: Duration,
     running: FuturesUnordered<BoxFuture<'static, Page>>,
     paused_until: Instant,
@@ -96,6 +98,7 @@ impl Backfill {
             history,
             jobs: BTreeMap::new(),
             watched,
+            look_at: due,
             silence,
             running: FuturesUnordered::new(),
             paused_until: Instant::now(),
@@ -133,6 +136,9 @@ impl Backfill {
 
     /// Asks for what came after the last trades of silent symbols.
     fn listen(&mut self, sequencer: &Sequencer, now: Instant) {
+        if now < self.look_at {
+            return;
+        }
         for (symbol, quiet) in self.watched.iter_mut().filter(|(_, quiet)| !quiet.running && quiet.due <= now) {
             if self.running.len() >= self.in_flight {
                 return;
@@ -146,6 +152,8 @@ impl Backfill {
                 None => quiet.due = now + quiet.wait,
             }
         }
+        let next = self.watched.values().filter(|quiet| !quiet.running).map(|quiet| quiet.due).min();
+        self.look_at = next.unwrap_or(now + self.silence);
     }
 
     /// The stream has a trade of a symbol.
@@ -162,6 +170,7 @@ impl Backfill {
             quiet.wait = if has_news { self.silence } else { (quiet.wait * 2).min(self.silence * LONGEST_SILENCE) };
             // Where there was something there may be more.
             quiet.due = Instant::now() + if has_news { Duration::ZERO } else { quiet.wait };
+            self.look_at = self.look_at.min(quiet.due);
         }
     }
 
@@ -217,7 +226,7 @@ impl Backfill {
             return None;
         }
         let jobs = self.jobs.values().filter(|job| !job.running).map(|job| job.due);
-        let looks = self.watched.values().filter(|quiet| !quiet.running).map(|quiet| quiet.due);
+        let looks = (!self.watched.is_empty()).then_some(self.look_at);
         Some(jobs.chain(looks).min()?.max(self.paused_until))
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use e2e::{fulltape, pause};
+use e2e::{fulltape, pause, wait_for};
 
 use crate::faults::{Acted, Lengths, length};
 use crate::scene::Scene;
@@ -101,7 +101,12 @@ pub fn idle_producer(scene: &mut Scene) -> anyhow::Result<Acted> {
 /// audit finds and mends.
 pub fn flipped_bit(scene: &mut Scene) -> anyhow::Result<Acted> {
     let started = Instant::now();
-    let block = largest_block(&scene.cluster_folder().join("datanode-1"))?.context("no block is finalized")?;
+    let (folder, mut block) = (scene.cluster_folder().join("datanode-1"), None);
+    wait_for(Duration::from_secs(60), || {
+        block = largest_block(&folder).ok().flatten();
+        block.is_some()
+    });
+    let block = block.context("no block is finalized")?;
     flip(&block, 1)?;
     ensure!(scene.is_proved()?, "a deep audit cannot do with one good replica");
     let name = block.file_name().context("a block has a name")?;
