@@ -5,6 +5,7 @@
 //! makes it a thousand places and two hundred cuts, at half the pace.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -36,13 +37,13 @@ fn every_gap_is_filled() {
     let text = format!(
         "[source]\nfrom = [\"binance\"]\nsymbols = {SYMBOLS:?}\n\
          [binance]\nws_url = \"ws://{exchange}\"\nrest_url = \"http://{exchange}\"\n\
-         [sim]\nlisten = \"{exchange}\"\nrate = {rate}\nlimit = {trades}\n"
+         [sim]\nlisten = \"{exchange}\"\nrate = {rate}\nlimit = {trades}\nrest_lag_ms = 1500\n"
     );
     let stores = Stores::new(folder.path(), &text);
     let sim = Process::start(&["sim", "--config", &stores.config], &folder.path().join("sim"));
     assert!(wait_for(PROMPTLY, || get(exchange, "/api/v3/time").is_ok()));
     let roles = stores.start(folder.path());
-    let issued = || serde_json::from_str::<Issued>(&get(exchange, "/sim/issued").unwrap()).unwrap();
+    let issued = || issued_by(exchange);
     let all = |issued: &Issued| issued.symbols.values().map(|one| one.last).sum::<u64>();
     // The first announcements would be lost on an ingest that does not listen yet.
     pause(Duration::from_secs(3));
@@ -79,6 +80,42 @@ fn every_gap_is_filled() {
     assert_eq!(total(&report, "archive"), total(&report, "issued"));
     gaps_are_on_record(&stores.gaps(), skips);
     the_log_has_every_id_once(&stores.log(), total(&report, "issued"));
+}
+
+/// Everything ends while nobody listens: no later trade tells of it, and it is fetched all the same.
+#[test]
+fn what_came_before_a_silence_is_fetched() {
+    let folder = tempfile::tempdir().unwrap();
+    let (exchange, data) = (e2e::free_address(), folder.path().join("data"));
+    let text = format!(
+        "[source]\nfrom = [\"binance\"]\nsymbols = {SYMBOLS:?}\n\
+         [binance]\nws_url = \"ws://{exchange}\"\nrest_url = \"http://{exchange}\"\n\
+         [sim]\nlisten = \"{exchange}\"\nrate = 2000\nlimit = 30000\n"
+    );
+    let stores = Stores::embedded(folder.path(), &data, &text);
+    let sim = Process::start(&["sim", "--config", &stores.config], &folder.path().join("sim"));
+    assert!(wait_for(PROMPTLY, || get(exchange, "/api/v3/time").is_ok()));
+    for up in stores.start(folder.path()) {
+        pause(Duration::from_secs(5));
+        up.kill();
+    }
+    assert!(wait_for(Duration::from_secs(30), || issued_by(exchange).done), "the simulator issues all of its trades");
+    let up = stores.start(folder.path());
+    let last = |trades: &[Trade]| trades.iter().map(|trade| trade.id).max();
+    let goal = issued_by(exchange).symbols.values().map(|one| one.last).max();
+    assert!(wait_for(Duration::from_secs(30), || last(&stores.trades()) == goal), "the last trades are not there");
+    let complete = wait_for(Duration::from_secs(30), || stores.audit().0 == 0);
+    assert!(complete, "{:#}", stores.audit().1["findings"]);
+    let config: SimConfig = serde_json::from_str(&get(exchange, "/sim/config").unwrap()).unwrap();
+    let symbols = SYMBOLS.map(|symbol| symbol.parse().unwrap());
+    e2e::market::compare("tables", stores.trades().into_iter(), &config, &issued_by(exchange), &symbols);
+    for process in up.into_iter().chain([sim]) {
+        assert_eq!(process.signal("TERM", PROMPTLY).and_then(|status| status.code()), Some(0));
+    }
+}
+
+fn issued_by(exchange: SocketAddr) -> Issued {
+    serde_json::from_str(&get(exchange, "/sim/issued").unwrap()).unwrap()
 }
 
 fn gaps_are_on_record(gaps: &[Gap], skips: u64) {
@@ -121,15 +158,17 @@ struct Stores {
 impl Stores {
     /// Adds to settings what says where to store.
     fn new(folder: &Path, settings: &str) -> Self {
+        if setting("FULLTAPE_TEST_CLUSTER").is_none() {
+            return Self::embedded(folder, &folder.join("data"), settings);
+        }
+        let servers = std::fs::read_to_string(checkout().join("scripts/cluster.d/fulltape.toml")).unwrap();
+        Self { folder: None, ..Self::embedded(folder, folder, &format!("{servers}\n{settings}")) }
+    }
+
+    fn embedded(folder: &Path, data: &Path, settings: &str) -> Self {
         let config = folder.join("fulltape.toml");
-        let is_embedded = setting("FULLTAPE_TEST_CLUSTER").is_none();
-        let servers = match is_embedded {
-            true => String::new(),
-            false => std::fs::read_to_string(checkout().join("scripts/cluster.d/fulltape.toml")).unwrap(),
-        };
-        std::fs::write(&config, format!("{servers}\n{settings}")).unwrap();
-        let folder = is_embedded.then(|| folder.join("data"));
-        Self { config: config.to_str().unwrap().to_owned(), folder }
+        std::fs::write(&config, settings).unwrap();
+        Self { config: config.to_str().unwrap().to_owned(), folder: Some(data.to_owned()) }
     }
 
     fn start(&self, logs: &Path) -> Vec<Process> {

@@ -36,11 +36,13 @@ pub enum Bug {
     CountedTwice,
     /// An old hour is counted without the hours beside it.
     ForgetNeighbours,
+    /// Ingest believes a silent stream.
+    BelieveSilence,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::CheckpointBeforeStore,
         Self::RenameWithOverwrite,
         Self::HopeAfterTimeout,
@@ -52,5 +54,6 @@ impl Bug {
         Self::ResumeAtGroupCommit,
         Self::CountedTwice,
         Self::ForgetNeighbours,
+        Self::BelieveSilence,
     ];
 }
