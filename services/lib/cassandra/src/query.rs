@@ -18,6 +18,12 @@ use crate::values::{
     version_from_writetime,
 };
 
+/// A server answers a count only while it takes no longer than a read may, so the trades of an hour are counted in
+/// slices; and where a slice takes too long, in smaller ones.
+const HOUR_MS: i64 = 3_600_000;
+const SLICE_MS: i64 = 300_000;
+const PARTS: i64 = 20;
+
 type TradeColumns = (i64, CqlDecimal, CqlDecimal, i64, Option<i64>, i64, bool, String);
 type GapColumns = (i64, i64, String, String, CqlTimestamp, Option<CqlTimestamp>, Option<i64>, i64);
 type CompletenessColumns = (
@@ -71,9 +77,21 @@ impl TableQuery for CassandraTables {
     }
 
     async fn count_trades(&self, symbol: &Symbol, hour: Timestamp) -> Result<u64, PortError> {
-        let key = (symbol.as_str(), timestamp_to_cql(hour));
-        let rows: Vec<(i64,)> = self.select("a count of trades", &self.statements.count_trades, key).await?;
-        number_from_cql("count", rows.first().map_or(0, |(count,)| *count))
+        let mut total = 0;
+        // What no slice of an hour has is counted, too.
+        for slice in slices(hour.millis(), SLICE_MS, HOUR_MS / SLICE_MS, i64::MIN, i64::MAX) {
+            total += match self.count_slice(symbol, hour, slice).await {
+                Err(error) if error.is_retriable() => {
+                    let mut sum = 0;
+                    for part in slices(slice.middle, SLICE_MS / PARTS, PARTS, slice.from, slice.to) {
+                        sum += self.count_slice(symbol, hour, part).await?;
+                    }
+                    sum
+                }
+                count => count?,
+            };
+        }
+        Ok(total)
     }
 
     async fn gaps(&self, symbol: &Symbol) -> Result<Vec<GapRow>, PortError> {
@@ -89,7 +107,35 @@ impl TableQuery for CassandraTables {
     }
 }
 
+/// A part of an hour's partition: times in ms, the end exclusive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Slice {
+    from: i64,
+    to: i64,
+    /// Where the part of the hour begins, should `from` lie before it.
+    middle: i64,
+}
+
+/// So many slices of equal length from `start` on; the first and the last reach as far as they may.
+fn slices(start: i64, length: i64, count: i64, from: i64, to: i64) -> impl Iterator<Item = Slice> {
+    (0..count).map(move |nth| {
+        let begins = start + nth * length;
+        Slice {
+            from: if nth == 0 { from } else { begins },
+            to: if nth == count - 1 { to } else { begins + length },
+            middle: begins,
+        }
+    })
+}
+
 impl CassandraTables {
+    async fn count_slice(&self, symbol: &Symbol, hour: Timestamp, slice: Slice) -> Result<u64, PortError> {
+        let times = (CqlTimestamp(slice.from), CqlTimestamp(slice.to));
+        let values = (symbol.as_str(), timestamp_to_cql(hour), times.0, times.1);
+        let rows: Vec<(i64,)> = self.select("a count of trades", &self.statements.count_trades, values).await?;
+        number_from_cql("count", rows.first().map_or(0, |(count,)| *count))
+    }
+
     /// All rows of a query, page by page, within one deadline.
     pub(crate) async fn select<R>(
         &self,
@@ -174,4 +220,19 @@ fn completeness_view(symbol: &Symbol, columns: CompletenessColumns) -> Result<Co
         }),
     };
     Ok(CompletenessView { hour, trades, duplicates })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_leave_nothing_out() {
+        let all: Vec<Slice> = slices(7_200_000, SLICE_MS, 12, i64::MIN, i64::MAX).collect();
+        assert_eq!((all[0].from, all[11].to), (i64::MIN, i64::MAX));
+        assert!(all.windows(2).all(|pair| pair[0].to == pair[1].from));
+        let parts: Vec<Slice> = slices(all[0].middle, SLICE_MS / PARTS, PARTS, all[0].from, all[0].to).collect();
+        assert_eq!((parts[0].from, parts[0].to, parts[19].to), (i64::MIN, 7_215_000, all[0].to));
+        assert!(parts.windows(2).all(|pair| pair[0].to == pair[1].from));
+    }
 }

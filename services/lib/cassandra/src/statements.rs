@@ -58,7 +58,8 @@ const SELECT_TRADES_AFTER: &str = "SELECT trade_id, price, quantity, trade_time_
      buyer_is_maker, origin FROM {ks}.trades WHERE symbol = ? AND hour = ? AND (trade_time, trade_id) > (?, ?) \
      ORDER BY trade_time ASC, trade_id ASC LIMIT ?";
 
-const COUNT_TRADES: &str = "SELECT count(*) FROM {ks}.trades WHERE symbol = ? AND hour = ?";
+const COUNT_TRADES: &str = "SELECT count(*) FROM {ks}.trades \
+     WHERE symbol = ? AND hour = ? AND trade_time >= ? AND trade_time < ?";
 
 const SELECT_GAPS: &str = "SELECT from_id, to_id, state, cause, detected_at, filled_at, WRITETIME(filled_at), \
      WRITETIME(state) FROM {ks}.gaps WHERE symbol = ?";
