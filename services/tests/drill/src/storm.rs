@@ -34,12 +34,21 @@ pub fn run(trades: u64) -> anyhow::Result<ExitCode> {
         None => rand::rng().random(),
     };
     eprintln!("FULLTAPE_TEST_SEED={seed}");
-    let started = Instant::now();
-    let mut random = SmallRng::seed_from_u64(seed);
     let mut scene = Scene::open(Market { rate: RATE, trades: Some(trades), faults: FAULTS }, false)?;
+    let outcome = weathered(&mut scene, trades, &mut SmallRng::seed_from_u64(seed));
+    if let Ok(true) = outcome {
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("what the roles said: {}", scene.keep().display());
+    outcome.map(|_| ExitCode::FAILURE)
+}
+
+/// Whether nothing was lost or doubled.
+fn weathered(scene: &mut Scene, trades: u64, random: &mut SmallRng) -> anyhow::Result<bool> {
+    let started = Instant::now();
     let mut faults: BTreeMap<String, u64> = BTreeMap::new();
     while !scene.is_over()? {
-        let fault = strike(&mut scene, &mut random)?;
+        let fault = strike(scene, random)?;
         eprintln!("{:>8} {fault}", seconds(started.elapsed()));
         *faults.entry(fault).or_default() += 1;
         pause(Duration::from_millis(random.random_range(0..3_000)));
@@ -58,11 +67,8 @@ pub fn run(trades: u64) -> anyhow::Result<ExitCode> {
         verdict.doubled,
         if is_proved { "clean" } else { "not clean" }
     );
-    if verdict.is_clean() && is_proved {
-        return Ok(ExitCode::SUCCESS);
-    }
-    eprintln!("{:?}\nwhat the roles said: {}", verdict.others, scene.keep().display());
-    Ok(ExitCode::FAILURE)
+    eprintln!("{:?}", verdict.others);
+    Ok(verdict.is_clean() && is_proved)
 }
 
 /// One misfortune, wholly undone in the end; its name.
