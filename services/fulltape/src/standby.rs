@@ -14,9 +14,6 @@ use crate::config::Config;
 use crate::roles::{Admin, feed_is_ready, ingest_ports, run_ingest};
 use crate::wire::Wire;
 
-/// The group of the ingests.
-const GROUP: &str = "ingest";
-
 /// Whether this ingest has the lease.
 const LEASE_HELD: &str = "ingest_lease_held";
 
@@ -34,7 +31,7 @@ pub async fn run(config: &Config, wire: &Wire, admin: &Admin, stop: &Cancellatio
     }
     loop {
         metrics::gauge!(LEASE_HELD).set(0.0);
-        let mut lease = KafkaLease::apply(&config.log.kafka, GROUP, topic)?;
+        let mut lease = KafkaLease::apply(&config.log.kafka, topic)?;
         let (guard, has_connection) = (lease.guard(), feed_is_ready(admin, true));
         admin.ready.when(move || guard.state() == LeaseState::StandingBy || has_connection());
         tracing::info!(%topic, "applying for the lease");

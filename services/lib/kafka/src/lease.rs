@@ -67,12 +67,12 @@ pub struct LeaseGuard {
 }
 
 impl KafkaLease {
-    /// Applies, as a member of `group`, for the one partition of `topic`.
+    /// Applies for the one partition of `topic`, as a member of the group of the same name.
     ///
     /// # Errors
     /// [`PortError::Refused`] if the settings cannot be used.
-    pub fn apply(config: &KafkaConfig, group: &str, topic: &str) -> Result<Self, PortError> {
-        let mut settings = consumer_settings(config, group);
+    pub fn apply(config: &KafkaConfig, topic: &str) -> Result<Self, PortError> {
+        let mut settings = consumer_settings(config, topic);
         // Sticky: who joins does not take it away from who has it.
         member(&mut settings, config).set("partition.assignment.strategy", "cooperative-sticky");
         let (told, state) = watch::channel(LeaseState::Applying);
@@ -90,18 +90,18 @@ impl KafkaLease {
         Ok(Self { state, guard, leaving, thread })
     }
 
-    /// Waits until it is held; for ever, if it was lost. Cancel-safe.
+    /// Waits until it is held, or was. Cancel-safe.
     pub async fn held(&mut self) {
-        self.until(LeaseState::Held).await;
+        self.until(|state| matches!(state, LeaseState::Held | LeaseState::Lost)).await;
     }
 
     /// Waits until it is lost. Cancel-safe.
     pub async fn lost(&mut self) {
-        self.until(LeaseState::Lost).await;
+        self.until(|state| *state == LeaseState::Lost).await;
     }
 
-    async fn until(&mut self, wanted: LeaseState) {
-        if self.state.wait_for(|state| *state == wanted).await.is_err() {
+    async fn until(&mut self, wanted: impl FnMut(&LeaseState) -> bool) {
+        if self.state.wait_for(wanted).await.is_err() {
             std::future::pending().await
         }
     }
