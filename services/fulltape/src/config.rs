@@ -254,6 +254,8 @@ impl Default for TelemetryConfig {
     }
 }
 
+const A_DAY_MS: u64 = 86_400_000;
+
 impl Config {
     /// Checks what the types alone cannot say.
     ///
@@ -271,7 +273,19 @@ impl Config {
         if !(1..=1_000).contains(&self.log.partitions) {
             errors.push(format!("log.partitions: expected 1 to 1000, got {}", self.log.partitions));
         }
-        let names = [("stream", &self.log.stream), ("gaps", &self.log.gaps), ("dead_letter", &self.log.dead_letter)];
+        let LogConfig { stream, gaps, dead_letter, lease, kafka, .. } = &self.log;
+        let names = [("stream", stream), ("gaps", gaps), ("dead_letter", dead_letter), ("lease", lease)];
+        let twice = names.iter().filter(|(key, topic)| names.iter().any(|(other, same)| key > other && topic == same));
+        errors.extend(twice.map(|(key, topic)| format!("log.{key}: {topic:?} is another topic's name, too")));
+        if kafka.session_timeout_ms > kafka.max_poll_interval_ms {
+            let (session, most) = (kafka.session_timeout_ms, kafka.max_poll_interval_ms);
+            errors.push(format!(
+                "log.kafka.session_timeout_ms: expected at most max_poll_interval_ms, {most}, got {session}"
+            ));
+        }
+        if self.ingest.silence_ms > A_DAY_MS {
+            errors.push(format!("ingest.silence_ms: expected at most {A_DAY_MS}, got {}", self.ingest.silence_ms));
+        }
         errors.extend(names.iter().filter(|(_, topic)| !is_topic(topic)).map(|(key, topic)| {
             format!("log.{key}: {topic:?} is not a topic: expected 1 to 249 of a-z A-Z 0-9 . _ -")
         }));

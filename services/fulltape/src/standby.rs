@@ -24,11 +24,15 @@ const LEASE_HELD: &str = "ingest_lease_held";
 pub async fn run(config: &Config, wire: &Wire, admin: &Admin, stop: &CancellationToken) -> anyhow::Result<Summary> {
     metrics::describe_gauge!(LEASE_HELD, metrics::Unit::Count, "whether this ingest works, 1, or stands by, 0");
     let (topic, scan) = (&config.log.lease, wire.scan()?);
-    tokio::select! {
+    let partitions = tokio::select! {
         biased;
         () = stop.cancelled() => return Ok(Summary::default()),
-        found = persist("lease topic", || scan.bounds(topic)) => drop(found?),
-    }
+        found = persist("lease topic", || scan.bounds(topic)) => found?.len(),
+    };
+    anyhow::ensure!(
+        partitions == 1,
+        "{topic}: expected 1 partition, found {partitions}: one ingest holds it, the others stand by"
+    );
     loop {
         metrics::gauge!(LEASE_HELD).set(0.0);
         let mut lease = KafkaLease::apply(&config.log.kafka, topic)?;
@@ -40,8 +44,10 @@ pub async fn run(config: &Config, wire: &Wire, admin: &Admin, stop: &Cancellatio
             () = stop.cancelled() => return Ok(Summary::default()),
             () = lease.held() => {}
         }
-        metrics::gauge!(LEASE_HELD).set(1.0);
-        tracing::info!(%topic, "the lease is ours");
+        if lease.guard().is_held() {
+            metrics::gauge!(LEASE_HELD).set(1.0);
+            tracing::info!(%topic, "the lease is ours");
+        }
         let mut ports = tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(Summary::default()),

@@ -9,7 +9,7 @@ use ingest::Summary;
 use ports::persist;
 use runtime::{CancellationToken, Supervisor};
 
-use crate::config::Config;
+use crate::config::{Config, LogKind};
 use crate::roles::{self, Admin};
 use crate::sources::Source;
 use crate::wire::Wire;
@@ -25,6 +25,8 @@ const IDLE_WHEN_ONCE_MS: u64 = 200;
 pub async fn run(mut config: Config, once: bool, stop: CancellationToken) -> anyhow::Result<ExitCode> {
     let ends = Source::parse(&config.source).is_ok_and(|source| source.ends());
     anyhow::ensure!(!once || ends, "--once: expected a source that ends, for example --source replay:FILE");
+    // Only the role ingest shares a log with others of its kind.
+    anyhow::ensure!(config.log.kind == LogKind::Local, "log.kind: `up` has a log of its own, the roles use Kafka");
     if once {
         config.archiver.idle_ms = IDLE_WHEN_ONCE_MS;
     }

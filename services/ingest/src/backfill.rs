@@ -91,6 +91,7 @@ impl Backfill {
     /// Backfill with nothing to do yet, for a stream that should have trades of the symbols `watched`.
     pub fn new(history: Arc<dyn History>, watched: Vec<Symbol>, config: &IngestConfig) -> Self {
         let silence = config.silence();
+        let watched = if silence.is_zero() { Vec::new() } else { watched };
         let due = Instant::now() + FIRST_LOOK.min(silence);
         let watched =
             watched.into_iter().map(|symbol| (symbol, Quiet { due, wait: silence, running: false })).collect();
@@ -149,7 +150,7 @@ impl Backfill {
                     self.running.push(ask(Arc::clone(&self.history), symbol.clone(), Asked::Silence, from));
                 }
                 // Its tape has not begun, or its gaps come first.
-                None => quiet.due = now + quiet.wait,
+                None => quiet.due = now + LONGEST_WAIT,
             }
         }
         let next = self.watched.values().filter(|quiet| !quiet.running).map(|quiet| quiet.due).min();
@@ -160,16 +161,26 @@ impl Backfill {
     pub fn heard(&mut self, symbol: &Symbol) {
         if let Some(quiet) = self.watched.get_mut(symbol) {
             quiet.wait = self.silence;
-            quiet.due = Instant::now() + quiet.wait;
+            quiet.due = Instant::now() + self.silence;
         }
     }
 
-    /// The history was asked for news of a silent symbol, and had some or none.
-    pub fn looked(&mut self, symbol: &Symbol, has_news: bool) {
+    /// The history had news of a silent symbol, and may have more.
+    pub fn look_on(&mut self, symbol: &Symbol) {
+        self.look_again(symbol, Duration::ZERO);
+    }
+
+    /// The history has no news of a silent symbol: it may be silent for long.
+    pub fn unheard(&mut self, symbol: &Symbol) {
+        let Some(quiet) = self.watched.get_mut(symbol) else { return };
+        quiet.wait = (quiet.wait * 2).min(self.silence * LONGEST_SILENCE);
+        let wait = quiet.wait;
+        self.look_again(symbol, wait);
+    }
+
+    fn look_again(&mut self, symbol: &Symbol, wait: Duration) {
         if let Some(quiet) = self.watched.get_mut(symbol) {
-            quiet.wait = if has_news { self.silence } else { (quiet.wait * 2).min(self.silence * LONGEST_SILENCE) };
-            // Where there was something there may be more.
-            quiet.due = Instant::now() + if has_news { Duration::ZERO } else { quiet.wait };
+            quiet.due = Instant::now() + wait;
             self.look_at = self.look_at.min(quiet.due);
         }
     }
@@ -210,7 +221,10 @@ impl Backfill {
     }
 
     /// There was no answer, which says nothing about what the history has: patience begins anew.
-    pub fn unanswered(&mut self, symbol: &Symbol) {
+    pub fn unanswered(&mut self, symbol: &Symbol, asked: Asked) {
+        if asked == Asked::Silence {
+            self.look_again(symbol, LONGEST_WAIT);
+        }
         if let Some(job) = self.jobs.get_mut(symbol) {
             job.last_progress = Instant::now();
         }

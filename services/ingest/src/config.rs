@@ -19,7 +19,7 @@ pub struct IngestConfig {
     /// milliseconds.
     pub history_patience_ms: u64,
     /// How long a symbol may be silent before the history is asked for what came after its last trade, in
-    /// milliseconds; twice as long each time that it has nothing. Each silent symbol costs a request.
+    /// milliseconds; twice as long each time that it has nothing. Each silent symbol costs a request; 0 is never.
     pub silence_ms: u64,
     /// After how many records of a partition its ledgers are marked in the log: about what a start
     /// has to read.

@@ -209,19 +209,18 @@ impl Ingest {
             Ok(events) if asked == Asked::Silence => self.take_news(&symbol, from, &events),
             Ok(events) => self.take_page(&symbol, from, &events),
             Err(HistoryError::Unfillable(reason)) => {
-                backfill.looked(&symbol, false);
+                backfill.unheard(&symbol);
                 self.give_up(&symbol, EVERY_ID, &reason);
             }
             Err(HistoryError::Limited { wait, reason }) => {
                 tracing::warn!(wait_ms = wait.as_millis(), reason, "backfill paused by the exchange");
-                backfill.unanswered(&symbol);
+                backfill.unanswered(&symbol, asked);
                 backfill.pause(wait);
             }
             Err(HistoryError::Unavailable(reason)) => {
                 tracing::warn!(%symbol, reason, "history is not available, asking again later");
                 backfill.wait(&symbol);
-                backfill.unanswered(&symbol);
-                backfill.looked(&symbol, false);
+                backfill.unanswered(&symbol, asked);
             }
         }
     }
@@ -239,8 +238,10 @@ impl Ingest {
         if let Some(next) = news {
             tracing::warn!(%symbol, count = next - from, "the stream said nothing of trades that the history has");
         }
-        if let Some(backfill) = self.backfill.as_mut() {
-            backfill.looked(symbol, news.is_some());
+        match self.backfill.as_mut() {
+            Some(backfill) if news.is_some() => backfill.look_on(symbol),
+            Some(backfill) => backfill.unheard(symbol),
+            None => {}
         }
     }
 

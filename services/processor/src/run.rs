@@ -174,14 +174,22 @@ impl Processor {
         wanted: i64,
         reader: &mut dyn LogReader,
     ) -> Result<(), ProcessorError> {
-        let lost = first.offset - wanted;
-        tracing::error!(at = %first.at, wanted, first = first.offset, lost, "the log deleted records before they were stored");
+        // Told twice, or of a partition that has gone to somebody else meanwhile.
+        let Some(partition) = self.partitions.get_mut(&first.at).filter(|partition| partition.next < first.offset)
+        else {
+            return Ok(());
+        };
+        let lost = first.offset - wanted.max(partition.next);
+        tracing::error!(at = %first.at, first = first.offset, lost, "the log deleted records before they were stored");
         ::metrics::counter!(metrics::RECORDS_LOST).increment(lost.unsigned_abs());
-        if let Some(partition) = self.partitions.get_mut(&first.at) {
-            partition.next = partition.next.max(first.offset);
-            partition.changed = true;
+        partition.next = first.offset;
+        partition.changed = true;
+        match reader.seek(&first).await {
+            // The partition is being taken away: its revocation comes next.
+            Err(PortError::Refused { reason, .. }) => tracing::warn!(at = %first.at, reason, "cannot go on there"),
+            sought => sought?,
         }
-        Ok(reader.seek(&first).await?)
+        Ok(())
     }
 
     /// Stores what records say: trades and gaps at once, the rest with the next checkpoint.

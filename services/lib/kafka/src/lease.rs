@@ -4,13 +4,15 @@
 //!  applying ──joined──▶ standing by ──the holder left, or was silent──▶ held ──▶ lost, for good
 //! ```
 //!
-//! It is the one partition of a topic that nobody writes to, given by the group to one of its members. A holder
-//! that was stopped, or cut off from the group, for as long as the group waits for a member, has lost it: both
-//! sides count from the last heartbeat. What the holder handed to its producer just before stays possible, for
-//! about as long as the producer lingers.
+//! It is the one partition of a topic that nobody writes to, given by the group to one of its members. That is no
+//! proof for later: while a member applies anew it keeps its partition and sends no heartbeats. So the holder commits
+//! a position there every second. The group accepts that of a living member only, and keeps such a one for the session
+//! time-out from then on: that long, less a margin, the lease is held after the commit was *sent*.
+//!
+//! What the holder has handed to the brokers just before it loses the lease stays possible.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -19,8 +21,8 @@ use domain::{Outgoing, Position};
 use ports::{LogWriter, PortError};
 use rdkafka::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 use tokio::runtime::Handle;
@@ -34,6 +36,18 @@ use crate::reader::join;
 use crate::worker::member;
 
 const POLL: Duration = Duration::from_millis(100);
+
+/// How often the holder asks for a proof.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+
+/// How much sooner than the group we let go.
+const MARGIN: Duration = Duration::from_millis(1_500);
+
+/// The partition that is the lease.
+const PARTITION: i32 = 0;
+
+/// The position that is committed, which means nothing.
+const POSITION: Offset = Offset::Offset(0);
 
 /// Where an application for the lease stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,9 +75,20 @@ pub struct KafkaLease {
 #[derive(Clone, Debug)]
 pub struct LeaseGuard {
     state: watch::Receiver<LeaseState>,
-    looked_at: Arc<Mutex<Instant>>,
-    /// How old a look may be.
+    proof: Arc<Mutex<Proof>>,
+    /// How old a proof may be.
     trusted: Duration,
+}
+
+/// What the group has said of us.
+#[derive(Debug, Default)]
+struct Proof {
+    /// Whether it has given us the partition.
+    is_ours: bool,
+    /// When we asked what it has not answered yet.
+    asked_at: Option<Instant>,
+    /// When we last asked what it then confirmed.
+    confirmed_at: Option<Instant>,
 }
 
 impl KafkaLease {
@@ -76,16 +101,16 @@ impl KafkaLease {
         // Sticky: who joins does not take it away from who has it.
         member(&mut settings, config).set("partition.assignment.strategy", "cooperative-sticky");
         let (told, state) = watch::channel(LeaseState::Applying);
+        let proof = Arc::<Mutex<Proof>>::default();
+        let applicant = Applicant { state: told, proof: Arc::clone(&proof) };
         let consumer: BaseConsumer<Applicant> =
-            BaseConsumer::from_config_and_context(&settings, Applicant { state: told })
-                .map_err(|error| creation(&error))?;
+            BaseConsumer::from_config_and_context(&settings, applicant).map_err(|error| creation(&error))?;
         consumer.subscribe(&[topic]).map_err(|error| creation(&error))?;
-        let trusted = Duration::from_millis(config.session_timeout_ms) / 2;
-        let guard = LeaseGuard { state: state.clone(), looked_at: Arc::new(Mutex::new(Instant::now())), trusted };
-        let (leaving, watched) = (Arc::new(AtomicBool::new(false)), guard.clone());
-        let asked = Arc::clone(&leaving);
-        let thread = std::thread::Builder::new().name("kafka-lease".to_owned());
-        let thread = thread.spawn(move || attend(&consumer, &watched, &asked));
+        let trusted = Duration::from_millis(config.session_timeout_ms).saturating_sub(MARGIN);
+        let guard = LeaseGuard { state: state.clone(), proof, trusted };
+        let leaving = Arc::new(AtomicBool::new(false));
+        let member = Member { consumer, topic: topic.to_owned(), guard: guard.clone(), leaving: Arc::clone(&leaving) };
+        let thread = std::thread::Builder::new().name("kafka-lease".to_owned()).spawn(move || member.attend());
         let thread = Some(thread.map_err(|error| PortError::unavailable(SYSTEM, error))?);
         Ok(Self { state, guard, leaving, thread })
     }
@@ -115,7 +140,7 @@ impl KafkaLease {
 impl Drop for KafkaLease {
     fn drop(&mut self) {
         self.leaving.store(true, Ordering::SeqCst);
-        // Whoever stands by waits for our goodbye; the runtime's own shutdown waits until it is said.
+        // Whoever stands by is glad of our goodbye. One that is not said in time costs the session time-out.
         if let (Some(thread), Ok(runtime)) = (self.thread.take(), Handle::try_current()) {
             runtime.spawn_blocking(move || join(thread));
         }
@@ -130,17 +155,16 @@ impl LeaseGuard {
 
     /// Whether it is held. After a standstill of the process the answer is no.
     pub fn is_held(&self) -> bool {
-        self.state() == LeaseState::Held && self.age() < self.trusted
+        self.state() == LeaseState::Held && self.is_fresh(Instant::now())
     }
 
-    /// How long ago the group was last asked. Time that the process spent stopped counts.
-    fn age(&self) -> Duration {
-        self.looked_at.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    fn is_fresh(&self, now: Instant) -> bool {
+        locked(&self.proof).confirmed_at.is_some_and(|at| now.saturating_duration_since(at) < self.trusted)
     }
+}
 
-    fn look(&self) {
-        *self.looked_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-    }
+fn locked(proof: &Mutex<Proof>) -> MutexGuard<'_, Proof> {
+    proof.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Appends as long as the lease is held.
@@ -166,20 +190,54 @@ impl LogWriter for GuardedWriter {
     }
 }
 
-fn attend(consumer: &BaseConsumer<Applicant>, guard: &LeaseGuard, leaving: &AtomicBool) {
-    while !leaving.load(Ordering::SeqCst) {
-        if let Some(Err(error)) = consumer.poll(POLL) {
-            debug!(%error, "kafka lease");
+/// The thread that is a member of the group.
+struct Member {
+    consumer: BaseConsumer<Applicant>,
+    topic: String,
+    guard: LeaseGuard,
+    leaving: Arc<AtomicBool>,
+}
+
+impl Member {
+    fn attend(&self) {
+        while !self.leaving.load(Ordering::SeqCst) {
+            if let Some(Err(error)) = self.consumer.poll(POLL) {
+                debug!(%error, "kafka lease");
+            }
+            let now = Instant::now();
+            if self.guard.state() == LeaseState::Held && !self.guard.is_fresh(now) {
+                self.consumer.context().state.send_replace(LeaseState::Lost);
+            }
+            if self.is_due(now)
+                && let Err(error) = self.ask()
+            {
+                debug!(%error, "kafka lease");
+                locked(&self.guard.proof).asked_at = None;
+            }
         }
-        if guard.state() == LeaseState::Held && guard.age() >= guard.trusted {
-            consumer.context().state.send_replace(LeaseState::Lost);
+    }
+
+    /// Whether it is time to ask; notes that we do.
+    fn is_due(&self, now: Instant) -> bool {
+        let mut proof = locked(&self.guard.proof);
+        let is_old = proof.confirmed_at.is_none_or(|at| now.saturating_duration_since(at) >= ASK_EVERY);
+        let is_due = proof.is_ours && proof.asked_at.is_none() && is_old;
+        if is_due {
+            proof.asked_at = Some(now);
         }
-        guard.look();
+        is_due
+    }
+
+    fn ask(&self) -> KafkaResult<()> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&self.topic, PARTITION, POSITION)?;
+        self.consumer.commit(&list, CommitMode::Async)
     }
 }
 
 struct Applicant {
     state: watch::Sender<LeaseState>,
+    proof: Arc<Mutex<Proof>>,
 }
 
 impl ClientContext for Applicant {
@@ -195,7 +253,7 @@ impl ClientContext for Applicant {
 impl ConsumerContext for Applicant {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, kind: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
         let is_given = kind == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
-        let concerns_it = partitions.count() > 0;
+        let concerns_it = partitions.elements().iter().any(|element| element.partition() == PARTITION);
         let settled = match is_given {
             true => partitions.set_all_offsets(Offset::End).and_then(|()| consumer.incremental_assign(partitions)),
             false => consumer.incremental_unassign(partitions),
@@ -203,13 +261,34 @@ impl ConsumerContext for Applicant {
         if let Err(error) = settled {
             debug!(%error, "kafka lease");
         }
-        self.state.send_modify(|state| {
-            *state = match (*state, is_given, concerns_it) {
-                (LeaseState::Applying | LeaseState::StandingBy, true, true) => LeaseState::Held,
+        if concerns_it {
+            *locked(&self.proof) = Proof { is_ours: is_given, ..Proof::default() };
+        }
+        self.state.send_if_modified(|state| {
+            let next = match (*state, is_given, concerns_it) {
                 (LeaseState::Applying, true, false) => LeaseState::StandingBy,
                 (LeaseState::Held, false, true) => LeaseState::Lost,
                 (state, ..) => state,
+            };
+            std::mem::replace(state, next) != next
+        });
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        let mut proof = locked(&self.proof);
+        let asked_at = proof.asked_at.take();
+        match result {
+            Ok(()) if proof.is_ours => proof.confirmed_at = asked_at,
+            Ok(()) => return,
+            Err(error) => return debug!(%error, "kafka lease"),
+        }
+        drop(proof);
+        self.state.send_if_modified(|state| {
+            let begins = matches!(state, LeaseState::Applying | LeaseState::StandingBy);
+            if begins {
+                *state = LeaseState::Held;
             }
+            begins
         });
     }
 }

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use domain::{Headers, Outgoing, Position, Topic, TopicPartition};
-use kafka::{KafkaConfig, KafkaReader, KafkaScan, KafkaWriter, TopicSpec, create_topics};
+use kafka::{
+    GuardedWriter, KafkaConfig, KafkaLease, KafkaReader, KafkaScan, KafkaWriter, LeaseState, TopicSpec, create_topics,
+};
 use ports::conformance::{log, unique};
 use ports::{LogEvent, LogReader, LogScan, LogWriter, PortError, Start};
 use rdkafka::admin::{AdminClient, AdminOptions};
@@ -309,4 +311,32 @@ async fn a_revocation_has_a_deadline() {
     let again = tokio::time::timeout(Duration::from_secs(9), first.next()).await;
     assert!(matches!(again, Ok(Ok(LogEvent::Assigned(_)))), "{again:?}");
     held.done();
+}
+
+/// One of two has the lease; when it leaves, or loses it, the other gets it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_is_held_by_one_and_passed_on() {
+    let Some(brokers) = Brokers::named() else { return };
+    let topic = brokers.create(1).await;
+    let apply = || KafkaLease::apply(&brokers.config, &topic).unwrap();
+    let within = |seconds| Duration::from_secs(seconds);
+    let mut first = apply();
+    tokio::time::timeout(within(20), first.held()).await.expect("nobody else applies");
+    assert!(first.guard().is_held());
+    let mut second = apply();
+    tokio::time::sleep(within(8)).await;
+    assert_eq!((first.guard().state(), second.guard().state()), (LeaseState::Held, LeaseState::StandingBy));
+    assert!(first.guard().is_held() && !second.guard().is_held());
+
+    let refused = GuardedWriter::new(brokers.writer.clone(), second.guard()).append(vec![trade(&topic, 0, 1)]).await;
+    assert!(matches!(refused, Err(PortError::Refused { .. })), "{refused:?}");
+    let taken = GuardedWriter::new(brokers.writer.clone(), first.guard()).append(vec![trade(&topic, 0, 1)]).await;
+    assert!(taken.is_ok(), "{taken:?}");
+
+    drop(first);
+    tokio::time::timeout(within(10), second.held()).await.expect("the first has left");
+    assert!(second.guard().is_held());
+    let third = apply();
+    tokio::time::sleep(within(8)).await;
+    assert!(second.guard().is_held() && !third.guard().is_held());
 }

@@ -19,6 +19,8 @@ pub struct Fault {
     pub what: &'static str,
     /// Whether it is part of the short set.
     pub is_short: bool,
+    /// Whether it needs the kernel's packet filter.
+    pub needs_filter: bool,
     /// Does it, and undoes it.
     pub act: fn(&mut Scene) -> anyhow::Result<Acted>,
 }
@@ -54,6 +56,7 @@ pub const FAULTS: &[Fault] = &[
         row: "1",
         what: "kill -9 of ingest again and again",
         is_short: false,
+        needs_filter: false,
         act: |s| kills(s, Role::Ingest),
     },
     Fault {
@@ -61,6 +64,7 @@ pub const FAULTS: &[Fault] = &[
         row: "2",
         what: "kill -9 of the processor again and again",
         is_short: false,
+        needs_filter: false,
         act: |s| kills(s, Role::Processor),
     },
     Fault {
@@ -68,6 +72,7 @@ pub const FAULTS: &[Fault] = &[
         row: "2, 3, 28",
         what: "kill -9 of the archiver again and again",
         is_short: false,
+        needs_filter: false,
         act: |s| kills(s, Role::Archiver),
     },
     Fault {
@@ -75,6 +80,7 @@ pub const FAULTS: &[Fault] = &[
         row: "1",
         what: "kill -9 of ingest while a second one stands by",
         is_short: true,
+        needs_filter: false,
         act: standby,
     },
     Fault {
@@ -82,6 +88,7 @@ pub const FAULTS: &[Fault] = &[
         row: "4",
         what: "SIGSTOP beyond the session time-out, a second instance takes over",
         is_short: false,
+        needs_filter: false,
         act: |s| zombie(s, Role::Ingest),
     },
     Fault {
@@ -89,6 +96,7 @@ pub const FAULTS: &[Fault] = &[
         row: "4",
         what: "SIGSTOP beyond the session time-out, a second instance takes over",
         is_short: false,
+        needs_filter: false,
         act: |s| zombie(s, Role::Processor),
     },
     Fault {
@@ -96,6 +104,7 @@ pub const FAULTS: &[Fault] = &[
         row: "4",
         what: "SIGSTOP beyond the session time-out, a second instance takes over",
         is_short: true,
+        needs_filter: false,
         act: |s| zombie(s, Role::Archiver),
     },
     Fault {
@@ -103,6 +112,7 @@ pub const FAULTS: &[Fault] = &[
         row: "5",
         what: "an instance of each reader comes or goes every 5 s",
         is_short: false,
+        needs_filter: false,
         act: rebalance_storm,
     },
     Fault {
@@ -110,6 +120,7 @@ pub const FAULTS: &[Fault] = &[
         row: "6",
         what: "kill -9 of each broker in turn, started again",
         is_short: true,
+        needs_filter: false,
         act: |s| each(s, &["kafka-1", "kafka-2"], "KILL", lasting(5, 5)),
     },
     Fault {
@@ -117,6 +128,7 @@ pub const FAULTS: &[Fault] = &[
         row: "6",
         what: "SIGTERM of each broker in turn, started again",
         is_short: false,
+        needs_filter: false,
         act: |s| each(s, &["kafka-1", "kafka-2"], "TERM", lasting(5, 5)),
     },
     Fault {
@@ -124,6 +136,7 @@ pub const FAULTS: &[Fault] = &[
         row: "7",
         what: "SIGSTOP of a broker",
         is_short: false,
+        needs_filter: false,
         act: |s| freeze(s, &["kafka-1"], lasting(30, 120)),
     },
     Fault {
@@ -131,6 +144,7 @@ pub const FAULTS: &[Fault] = &[
         row: "8",
         what: "kill -9 of both brokers",
         is_short: false,
+        needs_filter: false,
         act: |s| down(s, &["kafka-1", "kafka-2"], lasting(30, 600)),
     },
     Fault {
@@ -138,6 +152,7 @@ pub const FAULTS: &[Fault] = &[
         row: "9",
         what: "the brokers' answers do not arrive, connections break",
         is_short: true,
+        needs_filter: true,
         act: lost_acknowledgements,
     },
     Fault {
@@ -145,6 +160,7 @@ pub const FAULTS: &[Fault] = &[
         row: "10",
         what: "a silent stream, and brokers that forget producers after 2 s",
         is_short: false,
+        needs_filter: false,
         act: idle_producer,
     },
     Fault {
@@ -152,6 +168,7 @@ pub const FAULTS: &[Fault] = &[
         row: "13",
         what: "another producer appends what is no trade",
         is_short: false,
+        needs_filter: false,
         act: poison,
     },
     Fault {
@@ -159,14 +176,23 @@ pub const FAULTS: &[Fault] = &[
         row: "14",
         what: "half-open, stall, serverShutdown, refused, limited, cut",
         is_short: false,
+        needs_filter: false,
         act: stream_trouble,
     },
-    Fault { name: "disorder", row: "15", what: "trades twice and out of order", is_short: false, act: disorder },
+    Fault {
+        name: "disorder",
+        row: "15",
+        what: "trades twice and out of order",
+        is_short: false,
+        needs_filter: false,
+        act: disorder,
+    },
     Fault {
         name: "clock-steps",
         row: "16",
         what: "the roles' clocks 1 h ahead, 1 h behind, 500 ms off",
         is_short: false,
+        needs_filter: false,
         act: clock_steps,
     },
     Fault {
@@ -174,6 +200,7 @@ pub const FAULTS: &[Fault] = &[
         row: "17",
         what: "kill -9 of each Cassandra node in turn, started again",
         is_short: false,
+        needs_filter: false,
         act: |s| each(s, &["cassandra-1", "cassandra-2"], "KILL", lasting(5, 20)),
     },
     Fault {
@@ -181,6 +208,7 @@ pub const FAULTS: &[Fault] = &[
         row: "19",
         what: "SIGSTOP of a Cassandra node",
         is_short: false,
+        needs_filter: false,
         act: |s| freeze(s, &["cassandra-2"], lasting(30, 60)),
     },
     Fault {
@@ -188,6 +216,7 @@ pub const FAULTS: &[Fault] = &[
         row: "20",
         what: "Cassandra's answers do not arrive, connections break",
         is_short: true,
+        needs_filter: true,
         act: lost_writes,
     },
     Fault {
@@ -195,6 +224,7 @@ pub const FAULTS: &[Fault] = &[
         row: "21",
         what: "a column is added and dropped",
         is_short: false,
+        needs_filter: false,
         act: schema_change,
     },
     Fault {
@@ -202,14 +232,23 @@ pub const FAULTS: &[Fault] = &[
         row: "22",
         what: "kill -9 of the NameNode, started again",
         is_short: true,
+        needs_filter: false,
         act: |s| each(s, &["namenode"], "KILL", lasting(5, 20)),
     },
-    Fault { name: "safe-mode", row: "22", what: "the NameNode in safe mode", is_short: false, act: safe_mode },
+    Fault {
+        name: "safe-mode",
+        row: "22",
+        what: "the NameNode in safe mode",
+        is_short: false,
+        needs_filter: false,
+        act: safe_mode,
+    },
     Fault {
         name: "freeze-namenode",
         row: "23",
         what: "SIGSTOP of the NameNode",
         is_short: false,
+        needs_filter: false,
         act: |s| freeze(s, &["namenode"], lasting(30, 300)),
     },
     Fault {
@@ -217,6 +256,7 @@ pub const FAULTS: &[Fault] = &[
         row: "24",
         what: "the NameNode's answers do not arrive",
         is_short: true,
+        needs_filter: false,
         act: lost_answers,
     },
     Fault {
@@ -224,6 +264,7 @@ pub const FAULTS: &[Fault] = &[
         row: "30",
         what: "200 ms each way to the NameNode, then 2 kB/s, then nothing arrives",
         is_short: false,
+        needs_filter: false,
         act: bad_network,
     },
     Fault {
@@ -231,6 +272,7 @@ pub const FAULTS: &[Fault] = &[
         row: "26",
         what: "kill -9 of each DataNode in turn, started again",
         is_short: false,
+        needs_filter: false,
         act: |s| each(s, &["datanode-1", "datanode-2"], "KILL", lasting(5, 20)),
     },
     Fault {
@@ -238,14 +280,23 @@ pub const FAULTS: &[Fault] = &[
         row: "26",
         what: "SIGSTOP of both DataNodes",
         is_short: false,
+        needs_filter: false,
         act: |s| freeze(s, &["datanode-1", "datanode-2"], lasting(30, 60)),
     },
-    Fault { name: "quota", row: "27", what: "no room for the archive", is_short: false, act: quota },
+    Fault {
+        name: "quota",
+        row: "27",
+        what: "no room for the archive",
+        is_short: false,
+        needs_filter: false,
+        act: quota,
+    },
     Fault {
         name: "flipped-bit",
         row: "29",
         what: "a bit of a block in one replica, then in both",
         is_short: true,
+        needs_filter: false,
         act: flipped_bit,
     },
     Fault {
@@ -253,6 +304,7 @@ pub const FAULTS: &[Fault] = &[
         row: "30",
         what: "2 % of all answers are lost, then all answers of each server in turn",
         is_short: false,
+        needs_filter: true,
         act: lossy_network,
     },
     Fault {
@@ -260,6 +312,7 @@ pub const FAULTS: &[Fault] = &[
         row: "31",
         what: "no file can be opened, then no processor time is left",
         is_short: false,
+        needs_filter: false,
         act: squeezed,
     },
 ];

@@ -73,6 +73,11 @@ fn filter(arguments: &[&str]) -> bool {
     output.is_ok_and(|output| output.status.success())
 }
 
+/// Whether there is a packet filter, and we may use it.
+pub fn has_filter() -> bool {
+    filter(&["-L", "OUTPUT", "-n"])
+}
+
 /// Takes away the rules that a drill which was killed has left.
 pub fn clear_away() {
     Firewall::lower();

@@ -54,6 +54,7 @@ pub fn run(minutes: u64) -> anyhow::Result<ExitCode> {
     }
     let ended = scene.ended();
     println!("ended by themselves: {ended:?}");
+    scene.forget();
     Ok(if is_within && ended.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -1,6 +1,6 @@
 //! What happens to the roles.
 
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -8,6 +8,7 @@ use e2e::pause;
 use rand::Rng;
 
 use crate::faults::{Acted, length};
+use crate::proxy::Network;
 use crate::scene::{Role, Scene};
 
 pub fn kills(scene: &mut Scene, role: Role) -> anyhow::Result<Acted> {
@@ -28,7 +29,9 @@ pub fn zombie(scene: &mut Scene, role: Role) -> anyhow::Result<Acted> {
     pause(Duration::from_secs(5));
     scene.signal(role, 0, "STOP")?;
     pause(length(scene, (20, 60)));
+    let took_over = scene.until_works(role, 1);
     scene.signal(role, 0, "CONT")?;
+    took_over?;
     pause(Duration::from_secs(5));
     scene.stop(role, 1)?;
     Ok(Acted::lasted(started))
@@ -113,21 +116,32 @@ pub fn squeezed(scene: &mut Scene) -> anyhow::Result<Acted> {
         let id = scene.id(role, 0)?;
         limits("8", id)?;
         // Connections break, so that new ones are needed.
-        scene.name_node.set(crate::proxy::Network::IsDown);
+        scene.name_node.set(Network::IsDown);
         scene.exchange_fault(r#"{"kind":"cut"}"#)?;
         pause(Duration::from_secs(1));
-        scene.name_node.set(crate::proxy::Network::Works);
+        scene.name_node.set(Network::Works);
         pause(length(scene, (8, 30)));
         limits("1024", id)?;
     }
-    let mut hogs = Vec::new();
-    for _ in 0..12 {
-        hogs.push(Command::new("sh").args(["-c", "while :; do :; done"]).spawn()?);
-    }
+    let hogs: Vec<Hog> = (0..12).map(|_| Hog::start()).collect::<anyhow::Result<_>>()?;
     pause(length(scene, (20, 120)));
-    for hog in &mut hogs {
-        hog.kill()?;
-        hog.wait()?;
-    }
+    drop(hogs);
     Ok(Acted::lasted(started))
+}
+
+/// A process that wants a core for itself.
+struct Hog(Child);
+
+impl Hog {
+    fn start() -> anyhow::Result<Self> {
+        Ok(Self(Command::new("sh").args(["-c", "while :; do :; done"]).spawn()?))
+    }
+}
+
+impl Drop for Hog {
+    fn drop(&mut self) {
+        // It may have ended already, which is all that is wanted.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

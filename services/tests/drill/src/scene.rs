@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -124,7 +124,9 @@ impl Scene {
     /// If something does not start.
     pub fn open(market: Market, long: bool) -> anyhow::Result<Self> {
         clear_away();
-        let folder = tempfile::tempdir()?;
+        let mut folder = tempfile::tempdir()?;
+        // A drill that fails, however it does, leaves what the roles said.
+        folder.disable_cleanup(true);
         let (exchange, roles) = (free_address(), BTreeMap::new());
         let name_node = Proxy::before(SocketAddr::from((Ipv4Addr::LOCALHOST, NAME_NODE)))?;
         let mut scene = Self { folder, market, exchange, sim: None, roles, ended: Vec::new(), name_node, long };
@@ -196,7 +198,8 @@ impl Scene {
     /// # Errors
     /// If it does not, or with another status than 0.
     pub fn stop(&mut self, role: Role, nth: usize) -> anyhow::Result<()> {
-        let instance = self.roles.remove(&(role, nth)).context("no such instance")?;
+        let mut instance = self.roles.remove(&(role, nth)).context("no such instance")?;
+        ensure!(instance.process.is_running(), "{} ended by itself", role.name());
         let status = instance.process.signal("TERM", Duration::from_secs(10));
         ensure!(status.and_then(|status| status.code()) == Some(0), "{} ended with {status:?}", role.name());
         Ok(())
@@ -283,9 +286,8 @@ impl Scene {
         }
         let _ = self.cluster(&["hdfs", "dfsadmin", "-safemode", "leave"]);
         let _ = self.cluster(&["hdfs", "dfsadmin", "-clrSpaceQuota", "/crypto_data"]);
-        self.roles.retain(|(_, nth), _| *nth == 0);
-        self.roles.retain(|_, instance| instance.process.is_running());
-        self.roles.values().for_each(|instance| instance.process.send("CONT"));
+        // Whatever state they are in: fresh ones take their place.
+        self.roles.clear();
     }
 
     /// Has the exchange do something wrong.
@@ -407,21 +409,29 @@ impl Scene {
         Ok(())
     }
 
-    /// Whether an audit that trusts nothing finds nothing.
+    /// What an audit finds that trusts nothing.
     ///
     /// # Errors
-    /// If it cannot be written down.
-    pub fn is_proved(&self) -> anyhow::Result<bool> {
-        Ok(fulltape(&["audit", "--deep", "--wait", "60", "--config", &self.audit_config()?]).status() == 0)
+    /// If it cannot be done.
+    pub fn audit_deeply(&self, more: &[&str]) -> anyhow::Result<Value> {
+        let config = self.audit_config()?;
+        let run = fulltape(&[&["audit", "--json", "--deep", "--wait", "60", "--config", &config], more].concat());
+        ensure!(run.status() < 2, "no verdict: {}", run.err());
+        Ok(serde_json::from_str(&run.out())?)
     }
 
     fn issued(&self) -> anyhow::Result<Issued> {
         Ok(serde_json::from_str(&get(self.exchange, "/sim/issued")?)?)
     }
 
-    /// Ends, and keeps the folder of logs for people.
-    pub fn keep(self) -> PathBuf {
-        self.folder.keep()
+    /// Where the roles' logs are.
+    pub fn logs(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Ends without leaving anything behind.
+    pub fn forget(mut self) {
+        self.folder.disable_cleanup(false);
     }
 }
 
@@ -433,7 +443,8 @@ fn ids(range: &Value) -> u64 {
     number(to).saturating_sub(number(from)) + 1
 }
 
-fn is_clean(report: &Value) -> bool {
+/// Whether an audit found nothing.
+pub fn is_clean(report: &Value) -> bool {
     report["complete"] == true
 }
 

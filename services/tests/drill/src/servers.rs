@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use e2e::{fulltape, pause, wait_for};
+use e2e::{pause, wait_for};
 
 use crate::faults::{Acted, Lengths, length};
-use crate::scene::Scene;
+use crate::scene::{Scene, is_clean};
 
 /// One server after the other goes and comes back.
 pub fn each(scene: &mut Scene, servers: &[&str], signal: &str, lengths: Lengths) -> anyhow::Result<Acted> {
@@ -108,16 +108,17 @@ pub fn flipped_bit(scene: &mut Scene) -> anyhow::Result<Acted> {
     });
     let block = block.context("no block is finalized")?;
     flip(&block, 1)?;
-    ensure!(scene.is_proved()?, "a deep audit cannot do with one good replica");
+    ensure!(is_clean(&scene.audit_deeply(&[])?), "a deep audit cannot do with one good replica");
     let name = block.file_name().context("a block has a name")?;
     let other = find(&scene.cluster_folder().join("datanode-2"), &|path| path.file_name() == Some(name))?;
     // HDFS may have made the bad replica anew from the good one, or not: so it is another bit this time.
     for replica in other.iter().chain(block.exists().then_some(&block)) {
         flip(replica, 2)?;
     }
-    ensure!(!scene.is_proved()?, "a deep audit does not see that both replicas are damaged");
-    let mended = fulltape(&["audit", "--deep", "--repair", "--config", &scene.audit_config()?]);
-    ensure!(mended.status() == 0, "not mended: {}{}", mended.out(), mended.err());
+    ensure!(!is_clean(&scene.audit_deeply(&[])?), "a deep audit does not see that both replicas are damaged");
+    let mended = scene.audit_deeply(&["--repair"])?;
+    let count = mended["mended"].as_array().map_or(0, Vec::len);
+    ensure!(is_clean(&mended) && count > 0, "{count} mended, and then {}", mended["findings"]);
     Ok(Acted::lasted(started))
 }
 

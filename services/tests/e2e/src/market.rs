@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use domain::{Symbol, Trade};
-use exchange_sim::{Issued, SimConfig};
+use exchange_sim::{Issued, Rate, SimConfig};
 use oracle::{Oracle, Times};
 
-/// Where the tape of a symbol may begin: with the first subscription, a moment after the market opened.
-const BEGINNING: u64 = 40_000;
+/// How long after the market opened the first subscription may have come.
+const OPENING_SECONDS: u64 = 30;
 
-/// Expects a store to have exactly what the exchange issued of these symbols since the first trade that it has.
-/// Trades of other symbols are none of its concern.
+/// Expects a store to have exactly what the exchange issued of these symbols since the first trade that it has, which
+/// must be one of the first seconds. Trades of other symbols are none of its concern.
 ///
 /// # Panics
 /// If anything is missing, too much or different.
@@ -22,7 +22,9 @@ pub fn compare(store: &str, trades: impl Iterator<Item = Trade>, sim: &SimConfig
         *known = trade.id.min(*known);
     }
     assert!(first.len() == symbols.len(), "of {symbols:?} the tape has {first:?}");
-    assert!(first.values().all(|id| *id < BEGINNING), "the tape begins late: {first:?}");
+    let Rate::PerSecond(rate) = sim.rate else { panic!("expected a market with a pace of its own") };
+    let latest = rate * OPENING_SECONDS;
+    assert!(first.values().sum::<u64>() < latest, "the tape begins late, at {first:?}, and not within {latest} trades");
     let mut oracle = Oracle::new(sim).expect("the simulator's own settings").with_times(Times::Micros);
     oracle.expect_issued(issued);
     oracle.expect_from(&first);

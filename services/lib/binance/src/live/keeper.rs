@@ -51,6 +51,15 @@ impl Connected {
     }
 }
 
+/// A feed that is given up takes its connections with it.
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        if self.current.as_ref().is_some_and(|current| current.ready_at.is_some()) {
+            metrics::gauge!(telemetry::CONNECTIONS).decrement(1.0);
+        }
+    }
+}
+
 /// What a keeper waits for.
 enum Event {
     Due,
