@@ -85,8 +85,6 @@ pub struct LeaseGuard {
 struct Proof {
     /// Whether it has given us the partition.
     is_ours: bool,
-    /// When we asked what it has not answered yet.
-    asked_at: Option<Instant>,
     /// When we last asked what it then confirmed.
     confirmed_at: Option<Instant>,
 }
@@ -100,6 +98,7 @@ impl KafkaLease {
         let mut settings = consumer_settings(config, topic);
         // Sticky: who joins does not take it away from who has it.
         member(&mut settings, config).set("partition.assignment.strategy", "cooperative-sticky");
+        settings.set("socket.timeout.ms", config.session_timeout_ms.to_string());
         let (told, state) = watch::channel(LeaseState::Applying);
         let proof = Arc::<Mutex<Proof>>::default();
         let applicant = Applicant { state: told, proof: Arc::clone(&proof) };
@@ -205,33 +204,40 @@ impl Member {
                 debug!(%error, "kafka lease");
             }
             let now = Instant::now();
-            if self.guard.state() == LeaseState::Held && !self.guard.is_fresh(now) {
-                self.consumer.context().state.send_replace(LeaseState::Lost);
+            if self.is_due(now) {
+                self.ask(now);
             }
-            if self.is_due(now)
-                && let Err(error) = self.ask()
-            {
-                debug!(%error, "kafka lease");
-                locked(&self.guard.proof).asked_at = None;
+            if self.guard.state() == LeaseState::Held && !self.guard.is_fresh(Instant::now()) {
+                self.state().send_replace(LeaseState::Lost);
             }
         }
     }
 
-    /// Whether it is time to ask; notes that we do.
+    /// Whether it is time for a proof.
     fn is_due(&self, now: Instant) -> bool {
-        let mut proof = locked(&self.guard.proof);
-        let is_old = proof.confirmed_at.is_none_or(|at| now.saturating_duration_since(at) >= ASK_EVERY);
-        let is_due = proof.is_ours && proof.asked_at.is_none() && is_old;
-        if is_due {
-            proof.asked_at = Some(now);
-        }
-        is_due
+        let proof = locked(&self.guard.proof);
+        proof.is_ours && proof.confirmed_at.is_none_or(|at| now.saturating_duration_since(at) >= ASK_EVERY)
     }
 
-    fn ask(&self) -> KafkaResult<()> {
+    /// Asks for a proof. However long the answer takes: meanwhile the last one grows old.
+    fn ask(&self, asked_at: Instant) {
         let mut list = TopicPartitionList::new();
-        list.add_partition_offset(&self.topic, PARTITION, POSITION)?;
-        self.consumer.commit(&list, CommitMode::Async)
+        let asked = list.add_partition_offset(&self.topic, PARTITION, POSITION);
+        match asked.and_then(|()| self.consumer.commit(&list, CommitMode::Sync)) {
+            Ok(()) => locked(&self.guard.proof).confirmed_at = Some(asked_at),
+            Err(error) => return debug!(%error, "kafka lease"),
+        }
+        self.state().send_if_modified(|state| {
+            let begins = matches!(state, LeaseState::Applying | LeaseState::StandingBy);
+            if begins {
+                *state = LeaseState::Held;
+            }
+            begins
+        });
+    }
+
+    fn state(&self) -> &watch::Sender<LeaseState> {
+        &self.consumer.context().state
     }
 }
 
@@ -271,24 +277,6 @@ impl ConsumerContext for Applicant {
                 (state, ..) => state,
             };
             std::mem::replace(state, next) != next
-        });
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
-        let mut proof = locked(&self.proof);
-        let asked_at = proof.asked_at.take();
-        match result {
-            Ok(()) if proof.is_ours => proof.confirmed_at = asked_at,
-            Ok(()) => return,
-            Err(error) => return debug!(%error, "kafka lease"),
-        }
-        drop(proof);
-        self.state.send_if_modified(|state| {
-            let begins = matches!(state, LeaseState::Applying | LeaseState::StandingBy);
-            if begins {
-                *state = LeaseState::Held;
-            }
-            begins
         });
     }
 }
