@@ -7,7 +7,7 @@ use bytes::Bytes;
 use columns::{ArchivedTrade, ColumnsError, PartEncoder, RawEncoder, Span, TradeEncoder};
 use columns::{WRITER, decode_raw, decode_trades, writer_of};
 use domain::{Position, Record, Symbol, Timestamp};
-use ports::{Archive, LogScan};
+use ports::{Archive, LogScan, PortError};
 
 use crate::AuditError;
 use crate::chain::{ArchiveFile, content};
@@ -29,6 +29,8 @@ pub struct Checked {
     pub fault: Option<String>,
     /// Whether it is proved to be what the log makes of its span.
     pub is_proved: bool,
+    /// Why it could not be read at all: no server has it undamaged, or none that has it answers.
+    pub unreadable: Option<PortError>,
 }
 
 /// What a dataset's file has for a record.
@@ -128,7 +130,13 @@ pub async fn check<R: Row>(
     first: i64,
 ) -> Result<Checked, AuditError> {
     let mut checked = Checked::default();
-    let bytes = content(archive, file).await?;
+    let bytes = match content(archive, file).await {
+        Err(error @ PortError::Unavailable { .. }) => {
+            checked.unreadable = Some(error);
+            Bytes::new()
+        }
+        bytes => bytes?,
+    };
     let again = make::<R>(scan, span, first, &mut checked).await?;
     if again == bytes && span.start >= first {
         checked.is_proved = true;
@@ -146,6 +154,9 @@ pub async fn check<R: Row>(
         records.iter().for_each(|record| comparison.compare(record, &mut checked));
     }
     comparison.finish(&mut checked);
+    if let Some(error) = &checked.unreadable {
+        checked.fault = Some(error.to_string());
+    }
     Ok(checked)
 }
 

@@ -24,6 +24,9 @@ use crate::{AuditError, insist, log};
 /// of it.
 const AT_ONCE: usize = 2;
 
+/// After so many files that cannot be read, and none that can, there is no verdict.
+const UNREADABLE: u64 = 3;
+
 /// What the audit reads. The archive also keeps what was proved.
 #[derive(Clone)]
 pub struct AuditPorts {
@@ -132,7 +135,7 @@ impl Audit<'_> {
             }
         }
         let of = pieces.len() as u64;
-        let mut running = JoinSet::new();
+        let (mut running, mut unreadable) = (JoinSet::new(), 0);
         loop {
             let done = of - (pieces.len() + running.len()) as u64;
             (self.told)(Progress { what: "files", done, of });
@@ -149,7 +152,18 @@ impl Audit<'_> {
             }
             let Some(joined) = running.join_next().await else { return Ok(()) };
             let (checked, piece) = joined.map_err(|error| AuditError::BrokeOff(error.to_string()))?;
-            self.note(&piece, checked?);
+            let mut checked = checked?;
+            let error = checked.unreadable.take();
+            self.note(&piece, checked);
+            if let Some(error) = error {
+                unreadable += 1;
+                tracing::warn!(%error, "a file cannot be read");
+                // One is damaged. If all are, it is the servers, and nothing is known.
+                let is_last = pieces.is_empty() && running.is_empty();
+                if unreadable == self.report.effort.files && (unreadable == UNREADABLE || is_last) {
+                    return Err(error.into());
+                }
+            }
         }
     }
 

@@ -93,12 +93,6 @@ impl ConsumerContext for Group {
         };
         self.rebalances.lock().unwrap_or_else(PoisonError::into_inner).push_back(rebalance);
     }
-
-    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
-        if let Err(error) = result {
-            debug!(%error, "the group did not take a commit");
-        }
-    }
 }
 
 pub(crate) struct Worker {
