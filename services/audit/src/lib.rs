@@ -51,6 +51,9 @@ pub enum AuditError {
 /// How long a server may stay silent before an audit gives up: whoever waits for a verdict wants one.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// After so many files that cannot be read, and none that can, there is no verdict.
+const UNREADABLE: u64 = 3;
+
 async fn insist<T, Call, Answer>(what: &'static str, call: Call) -> Result<T, PortError>
 where
     Call: FnMut() -> Answer,

@@ -3,13 +3,13 @@
 use columns::{Footer, Span};
 use domain::lake::PartName;
 use domain::{Position, TopicPartition};
-use ports::Archive;
+use ports::{Archive, PortError};
 
-use crate::AuditError;
 use crate::chain::{ArchiveFile, Chain, footer};
 use crate::proofs::{FileProof, Proofs};
 use crate::report::{Damage, Finding};
 use crate::snapshot::Lag;
+use crate::{AuditError, UNREADABLE};
 
 /// A stretch of one partition.
 #[derive(Clone, Debug)]
@@ -94,6 +94,7 @@ async fn links(
     partition: i32,
 ) -> Result<Vec<Link>, AuditError> {
     let mut links: Vec<Link> = Vec::new();
+    let (mut read, mut unread, mut last_error) = (0, 0, None);
     for file in chain.of(partition) {
         // Where an unreadable file ended, the next one starts.
         if let Some(Link { end, state: State::Unreadable(_), .. }) = links.last_mut() {
@@ -103,14 +104,29 @@ async fn links(
         let proof = proofs.and_then(|proofs| proofs.file(&file.name, file.length)).cloned();
         let (end, state) = match proof {
             Some(proof) => (proof.end, State::Proved(proof)),
-            None => match footer(archive, &file).await? {
-                Ok(Footer { span, .. }) => (span.end, State::Unproved(span)),
-                Err(error) => (i64::MAX, State::Unreadable(error.to_string())),
+            None => match footer(archive, &file).await {
+                // One is damaged. If all are, it is the servers, and nothing is known.
+                Err(error @ PortError::Unavailable { .. }) if read > 0 || unread < UNREADABLE => {
+                    unread += 1;
+                    let reason = error.to_string();
+                    last_error = Some(error);
+                    (i64::MAX, State::Unreadable(reason))
+                }
+                footer => {
+                    read += 1;
+                    match footer? {
+                        Ok(Footer { span, .. }) => (span.end, State::Unproved(span)),
+                        Err(error) => (i64::MAX, State::Unreadable(error.to_string())),
+                    }
+                }
             },
         };
         links.push(Link { file, end, state });
     }
-    Ok(links)
+    match last_error {
+        Some(error) if read == 0 => Err(error.into()),
+        _ => Ok(links),
+    }
 }
 
 impl Plan {

@@ -18,14 +18,11 @@ use crate::report::{Damage, Finding, Report};
 use crate::scope::{Scope, Topics};
 use crate::snapshot::{Lag, lag};
 use crate::tally::{Tallies, Tally};
-use crate::{AuditError, insist, log};
+use crate::{AuditError, UNREADABLE, insist, log};
 
 /// Files or hours that are compared at once. A file is held whole, together with what is made again
 /// of it.
 const AT_ONCE: usize = 2;
-
-/// After so many files that cannot be read, and none that can, there is no verdict.
-const UNREADABLE: u64 = 3;
 
 /// What the audit reads. The archive also keeps what was proved.
 #[derive(Clone)]
