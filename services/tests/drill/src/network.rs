@@ -18,7 +18,7 @@ const CASSANDRA: &[u16] = &[9_042];
 const ALL: &[u16] = &[19_092, 29_092, 9_042, 8_020, 9_866, 19_866];
 
 /// The chain of our rules.
-pub const CHAIN: &str = "FULLTAPE_DRILL";
+const CHAIN: &str = "FULLTAPE_DRILL";
 
 /// Packets that arrive no more.
 struct Firewall;
