@@ -8,10 +8,10 @@ use ports::PortError;
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiverError {
     /// The log's client gave up.
-    #[error("the log cannot be read")]
+    #[error("the log cannot be read: {0}")]
     Log(#[from] PortError),
     /// A published file is not what the archiver writes.
-    #[error("{path}: damaged or of another writer")]
+    #[error("{path}: damaged or of another writer: {source}")]
     Damaged {
         /// The file.
         path: String,
@@ -29,6 +29,6 @@ pub enum ArchiverError {
         found: String,
     },
     /// Records that cannot be encoded: a defect.
-    #[error("records cannot be encoded")]
+    #[error("records cannot be encoded: {0}")]
     Encode(#[source] ColumnsError),
 }

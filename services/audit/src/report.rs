@@ -248,7 +248,7 @@ impl fmt::Display for Finding {
                 write!(f, "{symbol} {id} differs between the {store} and the log")
             }
             Self::Ahead { store, partition, next, end } => {
-                write!(f, "{partition}: the {store} have come to offset {next}, the log ends at {end}")
+                write!(f, "{partition}: offset {next} is next in the {store}, but the log ends at {end}")
             }
             Self::Damaged { file, reason } => write!(f, "{file} is damaged: {reason}"),
             Self::BrokenChain { file, expected_start, start } => {

@@ -171,8 +171,23 @@ impl Cli {
             }
             _ => {}
         }
-        config.check()?;
-        Ok(config)
+        let mut errors: Vec<String> = config.check().err().into_iter().flat_map(ConfigErrors::into_list).collect();
+        errors.extend(self.contradiction(&config));
+        if errors.is_empty() { Ok(config) } else { Err(ConfigErrors::new(errors)) }
+    }
+
+    /// What the command line says that cannot be.
+    fn contradiction(&self, config: &Config) -> Option<String> {
+        let ends = Source::parse(&config.source).is_ok_and(|source| source.ends());
+        match &self.command {
+            Command::Up(Up { once: true, .. }) | Command::Ingest(Ingest { once: true, .. }) if !ends => {
+                Some("--once: expected a source that ends, for example --source replay:FILE".to_owned())
+            }
+            Command::Audit(Audit { from: Some(from), to: Some(to), .. }) if from >= to => {
+                Some(format!("--from: expected a time before that of --to, got {from} and {to}"))
+            }
+            _ => None,
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! All settings, with their defaults: those of the embedded mode.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use archiver::ArchiverConfig;
-use binance::BinanceConfig;
+use binance::{BinanceConfig, MAX_FRAME_BYTES, Pace};
 use cassandra::CassandraConfig;
 use domain::{Symbol, Topic, Topics, topics};
 use exchange_sim::SimConfig;
@@ -256,6 +257,9 @@ impl Default for TelemetryConfig {
 
 const A_DAY_MS: u64 = 86_400_000;
 
+/// More bytes than any buffer should have.
+const MOST_BYTES: u64 = 1 << 40;
+
 impl Config {
     /// Checks what the types alone cannot say.
     ///
@@ -283,13 +287,56 @@ impl Config {
                 "log.kafka.session_timeout_ms: expected at most max_poll_interval_ms, {most}, got {session}"
             ));
         }
-        if self.ingest.silence_ms > A_DAY_MS {
-            errors.push(format!("ingest.silence_ms: expected at most {A_DAY_MS}, got {}", self.ingest.silence_ms));
+        errors.extend(self.bounded().into_iter().filter_map(|(key, value, bounds)| {
+            let (least, most) = (bounds.start(), bounds.end());
+            (!bounds.contains(&value)).then(|| format!("{key}: expected {least} to {most}, got {value}"))
+        }));
+        let (min, max) = (self.archiver.retry_min_ms, self.archiver.retry_max_ms);
+        if min > max {
+            errors.push(format!("archiver.retry_min_ms: expected at most retry_max_ms, {max}, got {min}"));
+        }
+        errors.extend(self.source.pace.parse::<Pace>().err().map(|error| format!("source.pace: {error}")));
+        if !self.binance.symbols.is_empty() || !self.source.symbols.is_empty() {
+            let symbols = [&self.source.symbols, &self.binance.symbols].into_iter().find(|symbols| !symbols.is_empty());
+            let binance = BinanceConfig { symbols: symbols.cloned().unwrap_or_default(), ..self.binance.clone() };
+            errors.extend(binance.validate().err().map(|error| error.to_string()));
         }
         errors.extend(names.iter().filter(|(_, topic)| !is_topic(topic)).map(|(key, topic)| {
             format!("log.{key}: {topic:?} is not a topic: expected 1 to 249 of a-z A-Z 0-9 . _ -")
         }));
         if errors.is_empty() { Ok(()) } else { Err(ConfigErrors::new(errors)) }
+    }
+
+    /// Numbers that must be within bounds for anything to happen, or to end.
+    fn bounded(&self) -> [(&'static str, u64, RangeInclusive<u64>); 24] {
+        let (ingest, processor, archiver) = (&self.ingest, &self.processor, &self.archiver);
+        let (kafka, cassandra, hdfs) = (&self.log.kafka, &self.tables.cassandra, &self.archive.hdfs);
+        [
+            ("ingest.pending_bytes", ingest.pending_bytes as u64, MAX_FRAME_BYTES as u64..=MOST_BYTES),
+            ("ingest.gap_grace_ms", ingest.gap_grace_ms, 0..=A_DAY_MS),
+            ("ingest.backfill_in_flight", ingest.backfill_in_flight as u64, 1..=1_000),
+            ("ingest.history_patience_ms", ingest.history_patience_ms, 1..=A_DAY_MS),
+            ("ingest.silence_ms", ingest.silence_ms, 0..=A_DAY_MS),
+            ("ingest.mark_records", u64::from(ingest.mark_records), 1..=u64::from(u32::MAX)),
+            ("ingest.drain_ms", ingest.drain_ms, 0..=A_DAY_MS),
+            ("processor.write_bytes", processor.write_bytes as u64, 1..=MOST_BYTES),
+            ("processor.writes_in_flight", processor.writes_in_flight as u64, 1..=100_000),
+            ("processor.checkpoint_ms", processor.checkpoint_ms, 1..=A_DAY_MS),
+            ("processor.revoke_ms", processor.revoke_ms, 0..=A_DAY_MS),
+            ("archiver.roll_bytes", archiver.roll_bytes as u64, 1..=MOST_BYTES),
+            ("archiver.roll_rows", archiver.roll_rows, 1..=1 << 32),
+            ("archiver.max_age_ms", archiver.max_age_ms, 1..=A_DAY_MS),
+            ("archiver.idle_ms", archiver.idle_ms, 1..=A_DAY_MS),
+            ("archiver.memory_bytes", archiver.memory_bytes as u64, 1..=MOST_BYTES),
+            ("archiver.retry_min_ms", archiver.retry_min_ms, 1..=A_DAY_MS),
+            ("archiver.revoke_ms", archiver.revoke_ms, 0..=A_DAY_MS),
+            ("log.kafka.request_timeout_ms", kafka.request_timeout_ms, 1..=A_DAY_MS),
+            ("log.kafka.scan_timeout_ms", kafka.scan_timeout_ms, 1..=A_DAY_MS),
+            ("tables.cassandra.write_timeout_ms", cassandra.write_timeout_ms, 1..=A_DAY_MS),
+            ("tables.cassandra.read_timeout_ms", cassandra.read_timeout_ms, 1..=A_DAY_MS),
+            ("archive.hdfs.call_timeout_ms", hdfs.call_timeout_ms, 1..=A_DAY_MS),
+            ("archive.hdfs.transfer_timeout_ms", hdfs.transfer_timeout_ms, 1..=A_DAY_MS),
+        ]
     }
 
     /// The simulated exchange, trading the symbols that are collected.

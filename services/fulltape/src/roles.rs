@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use archiver::ArchiverDeps;
 use binance::{BinanceConfig, LiveFeed, Pace, ReplayFeed, RestHistory};
-use domain::lake;
+use domain::{Symbol, lake};
 use ingest::{IngestPorts, LakeFeed, Summary};
 use local::LocalArchive;
 use ports::{Feed, History, persist_for};
@@ -31,6 +31,9 @@ use crate::wire::{self, Wire, clock};
 /// The archiver's consumer group.
 const ARCHIVER: &str = "archiver";
 
+/// Why `--once` has not done what it was to do.
+pub const INTERRUPTED: &str = "interrupted before the end of the source was stored";
+
 /// How long a role may take to say how it is.
 const HEALTH_DEADLINE: Duration = Duration::from_secs(4);
 
@@ -51,6 +54,7 @@ impl Admin {
         let address = config.admin.listen.unwrap_or(([127, 0, 0, 1], 0).into());
         let listener = admin::bind(address).await.map_err(anyhow::Error::msg)?;
         let ready = Readiness::default();
+        tokio::spawn(metrics.clone().keep_up());
         supervisor.spawn("admin", admin::serve(listener, metrics.clone(), ready.clone(), supervisor.stop()));
         Ok(Self { metrics, ready })
     }
@@ -88,6 +92,7 @@ pub async fn ingest(config: Config, once: bool, stop: CancellationToken) -> anyh
             run_ingest(&config, ports, stop.clone()).await?
         }
     };
+    let was_interrupted = once && stop.is_cancelled();
     if !once && !stop.is_cancelled() {
         tracing::info!("the source is at its end, waiting to be stopped");
         stop.cancelled().await;
@@ -97,6 +102,7 @@ pub async fn ingest(config: Config, once: bool, stop: CancellationToken) -> anyh
     if once {
         print!("{}", summary_of(&summary));
     }
+    anyhow::ensure!(!was_interrupted, INTERRUPTED);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -154,6 +160,10 @@ pub async fn audit(config: Config, options: cli::Audit, stop: CancellationToken)
         wait_until_settled(&ports, &topics, Duration::from_secs(options.wait)).await?;
         let line = AuditLine::new();
         let report = audit::audit(&ports, &topics, &scope, &|progress| line.show(progress)).await?;
+        let compared = |symbol: &Symbol| report.hours.iter().any(|hour| hour.symbol == *symbol);
+        if let Some(unknown) = scope.symbols.iter().find(|symbol| !compared(symbol)) {
+            anyhow::bail!("--symbol {unknown}: the tape has no trades of it to compare in that time");
+        }
         let Some(repairer) = repairer.filter(|_| !report.damage.is_empty()) else { return Ok((report, Vec::new())) };
         let now = wire::clock().now();
         let mended = audit::repair(&ports, repairer.tables.as_ref(), &topics, &report, now).await?;
@@ -261,48 +271,62 @@ pub async fn run_ingest(config: &Config, ports: IngestPorts, stop: CancellationT
 /// # Errors
 /// If the source or the log cannot be used.
 pub async fn ingest_ports(config: &Config, wire: &Wire) -> anyhow::Result<IngestPorts> {
-    let (feed, history) = feed(config).await?;
-    let watched = live_symbols(config);
-    Ok(IngestPorts { feed, history, watched, writer: wire.writer()?, scan: wire.scan()?, clock: clock() })
+    let Origin { feed, history, unlisted } = origin(config).await?;
+    let mut watched = live_symbols(config);
+    watched.retain(|symbol| !unlisted.contains(symbol));
+    Ok(IngestPorts { feed, history, watched, unlisted, writer: wire.writer()?, scan: wire.scan()?, clock: clock() })
 }
 
-type Origin = (Box<dyn Feed>, Option<Arc<dyn History>>);
+/// A feed, and what is known about its exchange.
+struct Origin {
+    feed: Box<dyn Feed>,
+    history: Option<Arc<dyn History>>,
+    unlisted: Vec<Symbol>,
+}
 
-async fn feed(config: &Config) -> anyhow::Result<Origin> {
+impl Origin {
+    /// A feed that nobody can be asked about.
+    fn recorded(feed: impl Feed + 'static) -> Self {
+        Self { feed: Box::new(feed), history: None, unlisted: Vec::new() }
+    }
+}
+
+async fn origin(config: &Config) -> anyhow::Result<Origin> {
     match Source::parse(&config.source).map_err(anyhow::Error::msg)? {
         Source::Replay(files) => {
             let pace: Pace = config.source.pace.parse()?;
-            Ok((Box::new(ReplayFeed::open(files, pace)?), None))
+            Ok(Origin::recorded(ReplayFeed::open(files, pace)?))
         }
         Source::Lake(folder) => {
             let archive = Arc::new(LocalArchive::open(folder));
-            Ok((Box::new(LakeFeed::open(archive, &config.log.stream).await?), None))
+            Ok(Origin::recorded(LakeFeed::open(archive, &config.log.stream).await?))
         }
-        Source::Binance | Source::Sim => {
-            let (feed, history) = live(config.binance.clone(), config).await?;
-            Ok((Box::new(feed), Some(history)))
-        }
+        Source::Binance | Source::Sim => live(config.binance.clone(), config, |feed| Box::new(feed)).await,
         Source::Tape(folder) => {
             let decided = tape::decided(&folder)?;
-            let (feed, history) = live(exchange(decided.as_ref(), config)?, config).await?;
-            let feed: Box<dyn Feed> = match decided {
+            let binance = exchange(decided.as_ref(), config)?;
+            live(binance, config, |feed| match decided {
                 Some(_) => Box::new(feed),
                 None => Box::new(Undecided::new(feed, folder)),
-            };
-            Ok((feed, Some(history)))
+            })
+            .await
         }
     }
 }
 
-async fn live(binance: BinanceConfig, config: &Config) -> anyhow::Result<(LiveFeed, Arc<RestHistory>)> {
+async fn live(
+    binance: BinanceConfig,
+    config: &Config,
+    boxed: impl FnOnce(LiveFeed) -> Box<dyn Feed>,
+) -> anyhow::Result<Origin> {
     let binance = BinanceConfig { symbols: live_symbols(config), ..binance };
     let history = RestHistory::new(&binance, clock())?;
-    match history.symbols_exist(&binance.symbols).await {
-        Err(error) if error.is_fatal() => return Err(error.into()),
-        Err(error) => tracing::warn!(%error, "the exchange cannot be reached yet, trying on"),
-        Ok(()) => {}
-    }
-    Ok((LiveFeed::new(binance, clock())?, Arc::new(history)))
+    let unlisted = history.unlisted(&binance.symbols).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "the exchange cannot be reached yet, trying on");
+        Vec::new()
+    });
+    let feed = boxed(LiveFeed::new(binance, clock())?);
+    Ok(Origin { feed, history: Some(Arc::new(history)), unlisted })
 }
 
 /// How to reach the exchange that a tape is of.
@@ -318,7 +342,7 @@ fn exchange(decided: Option<&Exchange>, config: &Config) -> anyhow::Result<Binan
     })
 }
 
-fn live_symbols(config: &Config) -> Vec<domain::Symbol> {
+fn live_symbols(config: &Config) -> Vec<Symbol> {
     let asked = &config.source.symbols;
     if asked.is_empty() { config.binance.symbols.clone() } else { asked.clone() }
 }

@@ -23,8 +23,6 @@ const IDLE_WHEN_ONCE_MS: u64 = 200;
 /// # Errors
 /// Whatever ends a role.
 pub async fn run(mut config: Config, once: bool, stop: CancellationToken) -> anyhow::Result<ExitCode> {
-    let ends = Source::parse(&config.source).is_ok_and(|source| source.ends());
-    anyhow::ensure!(!once || ends, "--once: expected a source that ends, for example --source replay:FILE");
     // Only the role ingest shares a log with others of its kind.
     anyhow::ensure!(config.log.kind == LogKind::Local, "log.kind: `up` has a log of its own, the roles use Kafka");
     if once {
@@ -58,34 +56,38 @@ pub async fn run(mut config: Config, once: bool, stop: CancellationToken) -> any
     let (report, reported) = tokio::sync::oneshot::channel();
     supervisor.spawn("ingest", async move {
         let summary = roles::run_ingest(&config, ingest_ports, stop.clone()).await?;
-        if once && !stop.is_cancelled() {
-            drained(&outside, &config, &stop).await?;
+        let is_done = once && drained(&outside, &config, &stop).await?;
+        if is_done {
             stop.cancel();
         }
         // Nobody waits for the summary of a run that fails elsewhere.
-        let _ = report.send(summary);
+        let _ = report.send((summary, is_done));
         anyhow::Ok(())
     });
     supervisor.join().await?;
-    if once && let Ok(summary) = reported.await {
+    if once && let Ok((summary, is_done)) = reported.await {
         print!("{}", summary_of(&summary, &admin));
+        anyhow::ensure!(is_done, roles::INTERRUPTED);
     }
     tracing::info!(data = %data.display(), "stopped");
     Ok(ExitCode::SUCCESS)
 }
 
-/// Waits until the tables and the archive have all that the log has.
-async fn drained(outside: &AuditPorts, config: &Config, stop: &CancellationToken) -> anyhow::Result<()> {
+/// Waits until the tables and the archive have all that the log has; false if `stop` came first.
+async fn drained(outside: &AuditPorts, config: &Config, stop: &CancellationToken) -> anyhow::Result<bool> {
     let topics = config.log.audited();
     while !stop.is_cancelled() {
         let lags = audit::lag(outside.scan.as_ref(), outside.query.as_ref(), outside.archive.as_ref(), &topics).await?;
+        if let Some(finding) = lags.iter().flat_map(audit::Lag::ahead).next() {
+            anyhow::bail!("{finding}");
+        }
         let pending: u64 = lags.iter().map(audit::Lag::pending).sum();
         if pending == 0 && gaps_are_stored(outside, config).await? {
-            break;
+            return Ok(true);
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    Ok(())
+    Ok(false)
 }
 
 async fn gaps_are_stored(outside: &AuditPorts, config: &Config) -> anyhow::Result<bool> {

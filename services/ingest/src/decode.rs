@@ -78,12 +78,17 @@ pub enum Decoded {
     End,
 }
 
-/// Tells what a feed's event is.
-pub fn decode(event: FeedEvent) -> Decoded {
+/// Tells what a feed's event is; rows of an archive have no other time than their own, so they are compared with `now`.
+pub fn decode(event: FeedEvent, now: Timestamp) -> Decoded {
+    let placed = |source: &[u8], place: Option<u64>, error: String| match place {
+        Some(place) => format!("{}:{place}: {error}", String::from_utf8_lossy(source)),
+        None => error,
+    };
     match event {
         FeedEvent::Frame { bytes, received_at, origin, source, place } => match Frame::decode(&bytes) {
-            Ok(Frame::Trade(_, trade)) if trade.trade_time.micros_since(received_at) > A_DAY => {
-                let reason = format!("field T: expected a time before tomorrow's, got {}", trade.trade_time);
+            Ok(Frame::Trade(_, trade)) if trade.trade_time.micros_since(received_at.min(now)) > A_DAY => {
+                let error = format!("field T: expected a time before tomorrow's, got {}", trade.trade_time);
+                let reason = placed(&source, place, error);
                 Decoded::Dead(DeadInput::new(bytes, received_at, source, reason))
             }
             Ok(Frame::Trade(event, trade)) => Decoded::Trade(Arrival::new(event, &trade, origin, received_at, source)),
@@ -93,10 +98,7 @@ pub fn decode(event: FeedEvent) -> Decoded {
             }
             Ok(Frame::Other(_) | Frame::ServerShutdown) => Decoded::Ignored,
             Err(error) => {
-                let reason = match place {
-                    Some(place) => format!("{}:{place}: {error}", String::from_utf8_lossy(&source)),
-                    None => error.to_string(),
-                };
+                let reason = placed(&source, place, error.to_string());
                 Decoded::Dead(DeadInput::new(bytes, received_at, source, reason))
             }
         },

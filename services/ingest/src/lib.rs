@@ -27,4 +27,11 @@ pub enum IngestError {
     /// The log or the feed cannot go on.
     #[error(transparent)]
     Port(#[from] ports::PortError),
+    /// Symbols that neither the exchange nor the tape has; all of them.
+    #[error("the exchange does not know {}: expected symbols it lists, for example BTCUSDT", names(.0))]
+    UnknownSymbols(Vec<domain::Symbol>),
+}
+
+fn names(symbols: &[domain::Symbol]) -> String {
+    symbols.iter().map(domain::Symbol::as_str).collect::<Vec<_>>().join(", ")
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use domain::ledger::Verdict;
+use domain::trade::claimed_id;
 use domain::{IdRange, Origin, Symbol, Topic, Topics, Trade};
 use ports::{Clock, Feed, History, HistoryError, LogScan, LogWriter, PortError, persist};
 use tokio::time::Instant;
@@ -27,6 +28,9 @@ pub struct IngestPorts {
     pub history: Option<Arc<dyn History>>,
     /// The symbols that the feed is about: of those that are silent the history is asked for news.
     pub watched: Vec<Symbol>,
+    /// Symbols that were asked for and that the exchange does not list: delisted if the tape has them, an error
+    /// otherwise.
+    pub unlisted: Vec<Symbol>,
     /// Where trades go.
     pub writer: Arc<dyn LogWriter>,
     /// The same log, to look what is there.
@@ -92,7 +96,7 @@ struct Ingest {
 
 impl Ingest {
     async fn start(ports: IngestPorts, topics: Topics, config: IngestConfig) -> Result<Self, IngestError> {
-        let IngestPorts { feed, history, watched, writer, scan, clock } = ports;
+        let IngestPorts { feed, history, watched, unlisted, writer, scan, clock } = ports;
         let mut ends = Ends::new();
         let partitions = Partitions {
             stream: partitions_of(scan.as_ref(), &topics.stream, &mut ends).await?,
@@ -100,6 +104,14 @@ impl Ingest {
             dead_letter: partitions_of(scan.as_ref(), &topics.dead_letter, &mut ends).await?,
         };
         let mut sequencer = rebuild(scan.as_ref(), &topics).await?;
+        let (delisted, unknown): (Vec<Symbol>, _) =
+            unlisted.into_iter().partition(|symbol| sequencer.next_id(symbol).is_some());
+        if !unknown.is_empty() {
+            return Err(IngestError::UnknownSymbols(unknown));
+        }
+        for symbol in delisted {
+            tracing::warn!(%symbol, "the exchange lists this symbol no more, the tape keeps what it has");
+        }
         let mut batch = Batch::default();
         sequencer.open_silent(clock.now());
         sequencer.settle(clock.now(), &mut batch);
@@ -142,7 +154,7 @@ impl Ingest {
             () = stop.cancelled() => Ok(Event::Stop),
             batch = self.publisher.done() => Ok(Event::Published(batch?)),
             page = next_page(self.backfill.as_mut()), if room => Ok(Event::Page(page)),
-            event = self.feed.next(), if room && !self.ended => Ok(Event::Feed(decode(event?))),
+            event = self.feed.next(), if room && !self.ended => Ok(Event::Feed(decode(event?, self.clock.now()))),
         }
     }
 
@@ -253,7 +265,7 @@ impl Ingest {
         }
         // The history is past these ids and does not have them.
         if let Some(absent) = last.and_then(|last| IdRange::new(from, last)) {
-            self.give_up(symbol, absent, "the exchange's history does not have them");
+            self.give_up(symbol, absent, "the exchange's history has no usable trades of these ids");
         }
         let progress = self.sequencer.missing() < missing_before || last.is_some();
         let patient = match self.backfill.as_mut() {
@@ -284,9 +296,13 @@ impl Ingest {
                 Some(trade.id)
             }
             Err(error) => {
-                let (bytes, source) = (event.clone(), Bytes::from_static(b"history"));
-                self.bury(DeadInput::new(bytes, now, source, error.to_string()));
-                None
+                let id = claimed_id(event);
+                let is_wanted = asked == Asked::Silence || id.is_none_or(|id| self.sequencer.is_missing(symbol, id));
+                if is_wanted {
+                    let (bytes, source) = (event.clone(), Bytes::from_static(b"history"));
+                    self.bury(DeadInput::new(bytes, now, source, error.to_string()));
+                }
+                id
             }
         }
     }

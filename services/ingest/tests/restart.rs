@@ -5,10 +5,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use domain::ledger::{GapState, LedgerEvent};
-use domain::{Headers, Origin, Outgoing, Position, Timestamp, TopicPartition, Topics, Trade, topics};
+use domain::{Headers, Origin, Outgoing, Position, Symbol, Timestamp, TopicPartition, Topics, Trade, topics};
 use ingest::{IngestConfig, IngestPorts, Summary};
 use ports::memory::{Chaos, MemoryLog};
-use ports::{Feed, FeedEvent, LogWriter, PortError, SystemClock};
+use ports::{Feed, FeedEvent, History, HistoryError, LogWriter, PortError, SystemClock};
 use tokio_util::sync::CancellationToken;
 
 /// Trades of some symbols and ids, then the end.
@@ -49,6 +49,7 @@ async fn run(log: &MemoryLog, trades: Vec<(&'static str, u64)>) -> Summary {
         feed: Box::new(Recording(trades.into_iter())),
         history: None,
         watched: Vec::new(),
+        unlisted: Vec::new(),
         writer: Arc::new(log.clone()),
         scan: Arc::new(log.clone()),
         clock: Arc::new(SystemClock),
@@ -163,6 +164,7 @@ async fn a_predecessors_last_request_is_noticed_and_what_it_skips_is_a_gap() {
         feed: Box::new(Recording(ids("BTCUSDT", 9..=20).into_iter())),
         history: None,
         watched: Vec::new(),
+        unlisted: Vec::new(),
         writer: Arc::new(writer),
         scan: Arc::new(log.clone()),
         clock: Arc::new(SystemClock),
@@ -175,4 +177,61 @@ async fn a_predecessors_last_request_is_noticed_and_what_it_skips_is_a_gap() {
         _ => None,
     });
     assert_eq!(told.collect::<Vec<_>>(), [(6, 8, GapState::Open), (6, 8, GapState::Unfillable)]);
+}
+
+#[tokio::test]
+async fn a_delisted_symbol_is_no_reason_to_stop_and_an_unknown_one_is() {
+    let log = log();
+    run(&log, ids("LUNAUSDT", 1..=5)).await;
+    let start = |unlisted: &[&str]| {
+        let ports = IngestPorts {
+            feed: Box::new(Recording(ids("BTCUSDT", 1..=5).into_iter())),
+            history: None,
+            watched: Vec::new(),
+            unlisted: unlisted.iter().map(|name| name.parse().unwrap()).collect(),
+            writer: Arc::new(log.clone()),
+            scan: Arc::new(log.clone()),
+            clock: Arc::new(SystemClock),
+        };
+        ingest::run(ports, Topics::default(), IngestConfig::default(), CancellationToken::new())
+    };
+    let error = start(&["LUNAUSDT", "BTCUSD", "XUSDT"]).await.unwrap_err().to_string();
+    assert!(error.contains("does not know BTCUSD, XUSDT: expected"), "{error}");
+    assert_eq!(start(&["LUNAUSDT"]).await.unwrap().published, 5);
+}
+
+/// Has the trades 10 to 30, one of them without a price.
+struct Blemished;
+
+#[async_trait]
+impl History for Blemished {
+    async fn trades(&self, symbol: &Symbol, from_id: u64, _limit: usize) -> Result<Vec<Bytes>, HistoryError> {
+        let text = |id| event(symbol.as_str(), id);
+        let worthless = |id| text(id).replace("61837.63000000", "0.0");
+        let trades = (from_id.max(10)..=30).map(|id| if id == 15 { worthless(id) } else { text(id) });
+        Ok(trades.map(Bytes::from).collect())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unusable_trade_of_the_history_hides_no_other() {
+    let log = log();
+    let ports = IngestPorts {
+        feed: Box::new(Recording(ids("BTCUSDT", (1..=9).chain(20..=30)).into_iter())),
+        history: Some(Arc::new(Blemished)),
+        watched: Vec::new(),
+        unlisted: Vec::new(),
+        writer: Arc::new(log.clone()),
+        scan: Arc::new(log.clone()),
+        clock: Arc::new(SystemClock),
+    };
+    let stop = CancellationToken::new();
+    let summary = ingest::run(ports, Topics::default(), IngestConfig::default(), stop).await.unwrap();
+    assert_eq!(summary, Summary { published: 29, duplicates: 0, missing: 1, dead: 1 });
+    let given_up = events(&log).into_iter().filter_map(|event| match event {
+        LedgerEvent::Gap { ids, state: GapState::Unfillable, .. } => Some((ids.from, ids.to)),
+        _ => None,
+    });
+    assert_eq!(given_up.collect::<Vec<_>>(), [(15, 15)]);
+    assert_eq!(log.records(topics::DEAD_LETTER).len(), 1);
 }

@@ -27,7 +27,7 @@ pub use rest::RestHistory;
 const LONGEST_BAN: std::time::Duration = std::time::Duration::from_secs(3 * 24 * 60 * 60);
 
 /// The longest frame or line that is taken as input.
-const MAX_FRAME_BYTES: usize = 512 * 1024;
+pub const MAX_FRAME_BYTES: usize = 512 * 1024;
 
 /// How much of an input that cannot be used is kept as evidence.
 const EVIDENCE_BYTES: usize = 64 * 1024;

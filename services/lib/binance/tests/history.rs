@@ -199,8 +199,8 @@ async fn answers_are_bounded_in_bytes_and_time() {
     let history = RestHistory::new(&nobody, Arc::new(SystemClock)).unwrap();
     let error = history.trades(&symbol("BTCUSDT"), 1, 1).await.unwrap_err();
     assert!(error.to_string().contains("onnect"), "{error}");
-    let error = history.symbols_exist(&[symbol("BTCUSDT")]).await.unwrap_err();
-    assert!(!error.is_fatal() && matches!(error, BinanceError::Unreachable(_)), "{error}");
+    let error = history.unlisted(&[symbol("BTCUSDT")]).await.unwrap_err();
+    assert!(matches!(error, BinanceError::Unreachable(_)), "{error}");
 }
 
 #[tokio::test]
@@ -225,7 +225,7 @@ async fn https_speaks_tls() {
     let symbols = vec![symbol("BTCUSDT")];
     let config = BinanceConfig { rest_url, symbols: symbols.clone(), ..BinanceConfig::default() };
     let history = RestHistory::new(&config, Arc::new(SystemClock)).unwrap();
-    let asking = tokio::spawn(async move { history.symbols_exist(&symbols).await });
+    let asking = tokio::spawn(async move { history.unlisted(&symbols).await });
     let (mut stream, _) = listener.accept().await.unwrap();
     let mut hello = [0; 3];
     stream.read_exact(&mut hello).await.unwrap();
@@ -269,16 +269,14 @@ async fn names_all_symbols_that_the_exchange_does_not_have() {
     .await;
     let history = history(&server);
     let ask = |names: &[&str]| names.iter().map(|name| symbol(name)).collect::<Vec<_>>();
-    assert_eq!(history.symbols_exist(&ask(&known)).await, Ok(()));
-    let error = history.symbols_exist(&ask(&["BTCUSDT", "BTCUSD", "ETHUSDT", "TRXUSDT", "XUSDT"])).await.unwrap_err();
-    assert_eq!(error, BinanceError::UnknownSymbols(ask(&["BTCUSD", "XUSDT"])));
-    assert!(error.is_fatal());
-    assert!(error.to_string().contains("does not know BTCUSD, XUSDT"), "{error}");
+    assert_eq!(history.unlisted(&ask(&known)).await, Ok(Vec::new()));
+    let unlisted = history.unlisted(&ask(&["BTCUSDT", "BTCUSD", "ETHUSDT", "TRXUSDT", "XUSDT"])).await;
+    assert_eq!(unlisted, Ok(ask(&["BTCUSD", "XUSDT"])));
 }
 
 #[tokio::test]
 async fn a_symbol_that_the_answer_lacks_is_unknown_too() {
     let server = Server::new(|_| info(6_000, &["BTCUSDT"])).await;
-    let error = history(&server).symbols_exist(&[symbol("BTCUSDT"), symbol("XUSDT")]).await.unwrap_err();
-    assert_eq!(error, BinanceError::UnknownSymbols(vec![symbol("XUSDT")]));
+    let unlisted = history(&server).unlisted(&[symbol("BTCUSDT"), symbol("XUSDT")]).await;
+    assert_eq!(unlisted, Ok(vec![symbol("XUSDT")]));
 }

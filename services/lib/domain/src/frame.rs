@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::trade::{Trade, TradeError};
+use crate::trade::{Trade, TradeError, object};
 
 /// What a frame is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,16 +49,29 @@ struct Envelope<'a> {
     data: Option<&'a RawValue>,
     #[serde(borrow, default)]
     e: Option<Cow<'a, str>>,
+    /// Whether it is there: it may well be null.
+    #[serde(default, deserialize_with = "present")]
+    result: bool,
     #[serde(borrow, default)]
-    result: Option<&'a RawValue>,
-    #[serde(default)]
-    id: Option<serde_json::Value>,
+    error: Option<Refused<'a>>,
     #[serde(default)]
     code: Option<i64>,
     #[serde(borrow, default)]
     msg: Option<Cow<'a, str>>,
     #[serde(rename = "lastUpdateId", default)]
     last_update_id: Option<u64>,
+}
+
+/// `{"code":2,"msg":"Invalid request"}`
+#[derive(Deserialize)]
+struct Refused<'a> {
+    code: i64,
+    #[serde(borrow, default)]
+    msg: Cow<'a, str>,
+}
+
+fn present<'de, D: serde::Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
+    serde::de::IgnoredAny::deserialize(value).map(|_| true)
 }
 
 impl Frame {
@@ -90,8 +103,11 @@ impl Frame {
                 let message = msg.as_deref().unwrap_or_default().to_owned();
                 Ok(Self::Refusal { code: *code, message })
             }
+            Envelope { error: Some(Refused { code, msg }), .. } => {
+                Ok(Self::Refusal { code: *code, message: msg.clone().into_owned() })
+            }
             Envelope { last_update_id: Some(_), .. } => Ok(Self::Other("snapshot".to_owned())),
-            Envelope { result: Some(_), .. } | Envelope { id: Some(_), .. } => Ok(Self::Other("answer".to_owned())),
+            Envelope { result: true, .. } => Ok(Self::Other("answer".to_owned())),
             // bookTicker is the one stream whose events carry no `e`.
             _ if is_book_ticker(&event) => Ok(Self::Other("bookTicker".to_owned())),
             _ => Err(FrameError::Unknown),
@@ -100,7 +116,7 @@ impl Frame {
 }
 
 fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, FrameError> {
-    serde_json::from_slice(json).map_err(|error| FrameError::Json(error.to_string()))
+    object(json).map_err(FrameError::Json)
 }
 
 /// `{"u":50093239212,"s":"BTCUSDT","b":"61837.63000000","B":"3.78826000","a":"61837.64000000","A":"1.54698000"}`
@@ -157,7 +173,8 @@ mod tests {
             Ok(Frame::ServerShutdown)
         );
         let refusal = Frame::Refusal { code: 2, message: "Invalid request".to_owned() };
-        assert_eq!(decode(r#"{"code":2,"msg":"Invalid request"}"#), Ok(refusal));
+        assert_eq!(decode(r#"{"code":2,"msg":"Invalid request"}"#), Ok(refusal.clone()));
+        assert_eq!(decode(r#"{"error":{"code":2,"msg":"Invalid request"},"id":7}"#), Ok(refusal));
     }
 
     #[test]
@@ -166,6 +183,11 @@ mod tests {
             ["", "null", "[]", "17", "{", "{}", r#"{"stream":"x"}"#, r#"{"stream":"x","data":[]}"#, "\u{feff}{}"]
         {
             assert!(decode(text).is_err(), "{text:?}");
+        }
+        // A page of REST, and a row of it.
+        let row = r#"{"id":3,"price":"1","qty":"1","time":1}"#;
+        for text in [row.to_owned(), format!("[{row},{row}]"), format!("[{EVENT}]"), "[null,null]".to_owned()] {
+            assert!(decode(&text).is_err(), "{text}");
         }
         assert!(Frame::decode(&Bytes::from_static(b"{\"e\":\"\xff\"}")).is_err());
         assert!(matches!(decode(&EVENT.replace("\"t\":3735683259,", "")), Err(FrameError::Trade(_))));

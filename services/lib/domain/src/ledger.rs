@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::id_set::{IdRange, IdSet};
 use crate::symbol::Symbol;
 use crate::time::Timestamp;
+use crate::trade::MAX_ID;
 
 /// The ledger of one symbol.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -224,9 +225,8 @@ const MAX_COUNT: u64 = 1 << 40;
 const MAX_TIME: i64 = 9_999_999_999_999_999;
 
 fn check_ids(ids: IdRange) -> Result<(), String> {
-    // Tables have signed 64-bit ids.
-    if ids.from > ids.to || i64::try_from(ids.to).is_err() {
-        return Err(format!("ids: expected from <= to <= {}, got {} and {}", i64::MAX, ids.from, ids.to));
+    if ids.from > ids.to || ids.to > MAX_ID {
+        return Err(format!("ids: expected from <= to <= {MAX_ID}, got {} and {}", ids.from, ids.to));
     }
     Ok(())
 }

@@ -8,6 +8,10 @@ use crate::decimal::{Decimal, DecimalError};
 use crate::symbol::Symbol;
 use crate::time::Timestamp;
 
+/// The largest id that can be one: above it, numbers of JSON are not exact everywhere, and a single wrong one would be
+/// a gap that nobody can count.
+pub const MAX_ID: u64 = (1 << 53) - 1;
+
 /// One match of one buyer with one seller.
 ///
 /// Identified by symbol and id alone: different trades often share time, price, quantity and side.
@@ -15,7 +19,7 @@ use crate::time::Timestamp;
 pub struct Trade {
     /// The market.
     pub symbol: Symbol,
-    /// The exchange's trade id, consecutive per symbol; at most `i64::MAX`.
+    /// The exchange's trade id, consecutive per symbol; at most [`MAX_ID`].
     pub id: u64,
     /// Price in the quote asset; positive.
     pub price: Decimal,
@@ -41,8 +45,8 @@ pub enum TradeError {
     /// The symbol cannot be one.
     #[error("field s: {0}")]
     Symbol(String),
-    /// The id does not fit the tables' 64-bit signed integer.
-    #[error("field t: expected an id up to {max}, got {0}", max = i64::MAX)]
+    /// The id is above [`MAX_ID`].
+    #[error("field t: expected an id up to {MAX_ID}, got {0}")]
     Id(u64),
     /// A price or quantity that is not an exact decimal.
     #[error("field {field}: {cause}, got {text:?}")]
@@ -103,11 +107,11 @@ impl Trade {
     /// # Errors
     /// Names the field that is missing, of the wrong type or out of range.
     pub fn from_event(json: &[u8]) -> Result<Self, TradeError> {
-        let event: Event<'_> = serde_json::from_slice(json).map_err(|error| TradeError::Json(error.to_string()))?;
+        let event: Event<'_> = object(json).map_err(TradeError::Json)?;
         if event.e != "trade" {
             return Err(TradeError::OtherEvent(shortened(&event.e)));
         }
-        if i64::try_from(event.t).is_err() {
+        if event.t > MAX_ID {
             return Err(TradeError::Id(event.t));
         }
         Ok(Self {
@@ -120,6 +124,15 @@ impl Trade {
             buyer_is_maker: event.m,
         })
     }
+}
+
+/// The id that an event gives, even if the rest of it is unusable.
+pub fn claimed_id(json: &[u8]) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Id {
+        t: u64,
+    }
+    object(json).ok().map(|Id { t }| t)
 }
 
 /// A trade as REST answers and public archives have it: the texts are the source's own, so that
@@ -157,6 +170,14 @@ impl TradeText<'_> {
             ignored: self.best_match,
         };
         serde_json::to_vec(&event).expect("strings, integers and booleans are JSON")
+    }
+}
+
+/// Reads a JSON object: serde takes the items of an array for a struct's fields, too.
+pub(crate) fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, String> {
+    match json.trim_ascii_start().first() {
+        Some(b'{') => serde_json::from_slice(json).map_err(|error| error.to_string()),
+        _ => Err("expected {".to_owned()),
     }
 }
 
@@ -202,7 +223,8 @@ mod tests {
         let cases = [
             (r#""trade""#, r#""aggTrade""#, "field e"),
             ("3735683259", "-1", "invalid value: integer `-1`"),
-            ("3735683259", "18446744073709551615", "field t"),
+            ("3735683259", "18446744073709551615", "field t: expected an id up to 9007199254740991"),
+            ("3735683259", "9007199254740992", "field t"),
             (r#""61837.63000000""#, r#""-1""#, "field p: expected more than zero"),
             (r#""61837.63000000""#, r#""1e9""#, "field p: expected digits"),
             (r#""61837.63000000""#, r#""99999999999999999999999""#, "field p: does not fit"),
@@ -216,6 +238,15 @@ mod tests {
             let error = Trade::from_event(EVENT.replace(from, to).as_bytes()).unwrap_err().to_string();
             assert!(error.contains(expected), "{to}: {error}");
         }
+    }
+
+    #[test]
+    fn an_array_is_no_event() {
+        let array = r#"["trade",1723161255343,"BTCUSDT",5,"1","1",1723161255342,true,true]"#;
+        for text in [array.to_owned(), format!("[{EVENT}]")] {
+            assert!(matches!(Trade::from_event(text.as_bytes()), Err(TradeError::Json(_))), "{text}");
+        }
+        assert!(Trade::from_event(format!(" \n{EVENT}").as_bytes()).is_ok());
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! What the client's errors mean: the only place where they are translated.
 
-use domain::TopicPartition;
 use ports::PortError;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
@@ -37,11 +36,6 @@ pub(crate) fn asking(what: &str, error: &KafkaError) -> PortError {
 
 pub(crate) fn code(what: &str, code: Code) -> PortError {
     asking(what, &KafkaError::Global(code))
-}
-
-/// A position behind the log's end: acknowledged records are gone, or it is another log.
-pub(crate) fn behind_the_end(at: &TopicPartition, wanted: i64, end: i64) -> PortError {
-    PortError::refused(SYSTEM, format!("offset {wanted} of {at} was asked for, but the log ends at {end}"))
 }
 
 pub(crate) fn is_refusal(code: Code) -> bool {

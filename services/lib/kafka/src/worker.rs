@@ -27,7 +27,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::client::{consumer_settings, creation, log, watermarks};
 use crate::config::KafkaConfig;
-use crate::error::{SYSTEM, behind_the_end, is_refusal};
+use crate::error::{SYSTEM, is_refusal};
 use crate::inbox::Inbox;
 use crate::records::Copier;
 
@@ -391,7 +391,7 @@ impl Worker {
             let Offset::Offset(wanted) = *next else { continue };
             let failure = match watermarks(&self.consumer, &self.config, &at.topic, at.partition) {
                 Ok((first, _)) if wanted < first => PortError::Truncated { at: at.clone(), wanted, first },
-                Ok((_, end)) if wanted > end => behind_the_end(at, wanted, end),
+                Ok((_, end)) if wanted > end => PortError::behind_the_end(SYSTEM, at, wanted, end),
                 Ok(_) => continue,
                 Err(error) => {
                     warn!(%error, "a position is out of range, and the broker does not say of which");

@@ -258,13 +258,6 @@ async fn reading_goes_on_after_a_truncation() {
         }
     }
     assert_eq!((of_cut, of_kept, told), ((10..20).collect(), (3..20).collect(), 1));
-
-    reader.seek(&Position { at: kept.clone(), offset: 500 }).await.unwrap();
-    let error = reader.next().await.unwrap_err();
-    assert!(matches!(error, PortError::Refused { .. }), "{error}");
-    reader.seek(&Position { at: kept.clone(), offset: 19 }).await.unwrap();
-    let LogEvent::Records(records) = reader.next().await.unwrap() else { panic!("records expected") };
-    assert_eq!(records[0].offset, 19);
 }
 
 /// Leaving does not wait for answers that nobody will give.

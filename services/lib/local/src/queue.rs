@@ -2,6 +2,7 @@
 //! next transaction together.
 
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use ports::PortError;
 use rusqlite::Connection;
@@ -11,6 +12,8 @@ use crate::database::Database;
 
 /// How many calls wait for the thread, at most; each holds its own rows meanwhile.
 const WAITING_CALLS: usize = 256;
+/// How long the end waits for readers.
+const READERS_PATIENCE: Duration = Duration::from_secs(1);
 /// How many bytes go into one transaction, about.
 const TRANSACTION_BYTES: usize = 8 << 20;
 
@@ -110,6 +113,19 @@ impl<S: Store> Worker<S> {
                     replies.drain(..).for_each(|reply| drop(reply.send(Err(failure.to_error(&self.database)))))
                 }
             }
+        }
+        self.settle();
+    }
+
+    /// Puts all that was written into the file itself, which can then be copied, and read where nothing can be
+    /// written. Readers may be in the way: then it is beside it, as it is while the file is in use.
+    fn settle(&self) {
+        let settle = || {
+            self.connection.busy_timeout(READERS_PATIENCE)?;
+            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))
+        };
+        if let Err(error) = settle() {
+            tracing::warn!(%error, "what was written last stays beside the file");
         }
     }
 

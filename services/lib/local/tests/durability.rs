@@ -35,14 +35,31 @@ async fn a_restart_goes_on_where_it_was() {
         let positions = log.append((0..10).map(|n| record(format!("{round} {n}"))).collect()).await.unwrap();
         assert_eq!(positions[0], position(round * 10));
     }
-    let log = LocalLog::open(folder.path(), &[(Topic::from(TOPIC), 5), (Topic::from("new"), 2)], Arc::new(SystemClock));
-    let log = log.unwrap();
-    assert_eq!(log.bounds(TOPIC).await.unwrap().len(), 5, "partitions can be added");
+    let partitions = i32::try_from(open(folder.path()).bounds(TOPIC).await.unwrap().len()).unwrap();
+    let reopen = |topics: &[(Topic, i32)]| LocalLog::open(folder.path(), topics, Arc::new(SystemClock));
+    let log = reopen(&[(Topic::from(TOPIC), partitions), (Topic::from("new"), 2)]).unwrap();
     assert_eq!(log.bounds("new").await.unwrap().len(), 2, "topics can be added");
     assert_eq!(log.bounds(TOPIC).await.unwrap()[1].end, 30);
     drop(log);
-    let fewer = LocalLog::open(folder.path(), &[(Topic::from(TOPIC), 3)], Arc::new(SystemClock)).map(|_| ());
-    assert!(fewer.unwrap_err().to_string().contains("has 5 partitions, which cannot become 3"));
+    for other in [partitions - 1, partitions + 1] {
+        let error = reopen(&[(Topic::from(TOPIC), other)]).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains(&format!("expected {other} partitions, found {partitions}")), "{error}");
+    }
+}
+
+/// What was stopped in order can be copied as one file, though somebody is still reading.
+#[tokio::test]
+async fn the_end_leaves_everything_in_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    log.append((0..100).map(|n| record(n.to_string())).collect()).await.unwrap();
+    let reading = LocalLog::open_read_only(folder.path()).unwrap();
+    assert_eq!(reading.bounds(TOPIC).await.unwrap()[1].end, 100);
+    drop(log);
+    let copy = tempfile::tempdir().unwrap();
+    std::fs::copy(folder.path().join("log.sqlite"), copy.path().join("log.sqlite")).unwrap();
+    let copied = LocalLog::open_read_only(copy.path()).unwrap();
+    assert_eq!(copied.bounds(TOPIC).await.unwrap()[1].end, 100);
 }
 
 /// The test below runs this one in a process of its own, and kills it.

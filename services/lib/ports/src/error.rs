@@ -61,4 +61,9 @@ impl PortError {
     pub fn refused(system: &'static str, reason: impl ToString) -> Self {
         Self::Refused { system, reason: reason.to_string() }
     }
+
+    /// A position behind the log's end: acknowledged records are gone, or it is another log.
+    pub fn behind_the_end(system: &'static str, at: &TopicPartition, wanted: i64, end: i64) -> Self {
+        Self::refused(system, format!("offset {wanted} of {at} was asked for, but the log ends at {end}"))
+    }
 }

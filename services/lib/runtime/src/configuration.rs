@@ -26,6 +26,11 @@ impl ConfigErrors {
     pub fn new(errors: Vec<String>) -> Self {
         Self(errors)
     }
+
+    /// Each of the errors.
+    pub fn into_list(self) -> Vec<String> {
+        self.0
+    }
 }
 
 impl fmt::Display for ConfigErrors {

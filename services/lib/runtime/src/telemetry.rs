@@ -1,9 +1,13 @@
 //! Logs and metrics.
 
 use std::io::IsTerminal;
+use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
+
+/// How often histograms are tidied.
+const UPKEEP: Duration = Duration::from_secs(5);
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -58,6 +62,15 @@ impl Metrics {
     /// All metrics in Prometheus' text format.
     pub fn rendered(&self) -> String {
         self.0.render()
+    }
+
+    /// Tidies what histograms have gathered, for ever: without it, and without anybody who reads the metrics, they
+    /// would grow.
+    pub async fn keep_up(self) -> ! {
+        loop {
+            tokio::time::sleep(UPKEEP).await;
+            self.0.run_upkeep();
+        }
     }
 
     /// The sum over all labels of a counter or gauge; 0 if it has never been set.

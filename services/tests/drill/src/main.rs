@@ -4,6 +4,7 @@
 
 mod exchange;
 mod faults;
+mod judge;
 mod network;
 mod overload;
 mod proxy;

@@ -22,14 +22,14 @@ pub fn kills(scene: &mut Scene, role: Role) -> anyhow::Result<Acted> {
     Ok(Acted { outage: started.elapsed(), recoveries })
 }
 
-/// The one that was stopped goes on when another has its partitions.
+/// The one that was stopped goes on when another has its partitions, and all is well without it.
 pub fn zombie(scene: &mut Scene, role: Role) -> anyhow::Result<Acted> {
     let started = Instant::now();
     scene.start(role, 1)?;
     pause(Duration::from_secs(5));
     scene.signal(role, 0, "STOP")?;
     pause(length(scene, (20, 60)));
-    let took_over = scene.until_works(role, 1);
+    let took_over = scene.until_works(role, 1).and_then(|_| scene.recovered());
     scene.signal(role, 0, "CONT")?;
     took_over?;
     pause(Duration::from_secs(5));

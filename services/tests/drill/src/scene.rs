@@ -1,14 +1,12 @@
-//! The stage: a simulated exchange, the three roles on the real servers, and the audit as the judge.
+//! The stage: a simulated exchange and the three roles on the real servers.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
-use e2e::{Process, checkout, free_address, fulltape, get, pause, post, wait_for};
-use exchange_sim::{Issued, SimConfig};
-use serde_json::Value;
+use anyhow::{Context, ensure};
+use e2e::{Process, checkout, free_address, get, post, wait_for};
 
 use crate::network::clear_away;
 use crate::proxy::{Network, Proxy};
@@ -23,10 +21,10 @@ const SERVERS: [&str; 8] =
 const PROMPTLY: Duration = Duration::from_secs(20);
 
 /// How long a tape may take to be complete after a fault.
-const PATIENCE: Duration = Duration::from_secs(420);
+pub const PATIENCE: Duration = Duration::from_secs(420);
 
 /// What is traded.
-const SYMBOLS: [&str; 3] = ["BTCUSDT", "ETHUSDT", "SOLUSDT"];
+pub const SYMBOLS: [&str; 3] = ["BTCUSDT", "ETHUSDT", "SOLUSDT"];
 
 /// The exchange of a scene.
 #[derive(Clone, Debug)]
@@ -76,23 +74,6 @@ impl Role {
             Self::Processor => "trades_stored_total",
             Self::Archiver => "trades_archived_total",
         }
-    }
-}
-
-/// What the audit says in the end.
-pub struct Verdict {
-    /// Trades that are missing anywhere.
-    pub lost: u64,
-    /// Rows or records too many.
-    pub doubled: u64,
-    /// Whatever else is wrong.
-    pub others: Vec<String>,
-}
-
-impl Verdict {
-    /// Whether nothing is wrong.
-    pub fn is_clean(&self) -> bool {
-        self.lost == 0 && self.doubled == 0 && self.others.is_empty()
     }
 }
 
@@ -309,15 +290,6 @@ impl Scene {
         self.config("audit", None)
     }
 
-    /// Waits until everything runs and is complete.
-    ///
-    /// # Errors
-    /// If it is not within a while.
-    pub fn ready(&mut self) -> anyhow::Result<()> {
-        self.revive()?;
-        self.recovered().map(drop).context("before the fault")
-    }
-
     /// Starts again what has ended by itself, and notes that it did.
     ///
     /// # Errors
@@ -335,93 +307,9 @@ impl Scene {
         Ok(())
     }
 
-    /// How long it takes until everything that has been issued by now is everywhere.
-    ///
-    /// # Errors
-    /// If it takes too long.
-    pub fn recovered(&mut self) -> anyhow::Result<Duration> {
-        let started = Instant::now();
-        let goal = self.issued()?;
-        let mut last = None;
-        while started.elapsed() < PATIENCE {
-            self.revive()?;
-            if let Some(report) = self.audit()? {
-                if is_clean(&report) && has_come_to(&report, &goal) {
-                    return Ok(started.elapsed());
-                }
-                last = Some(report);
-            }
-            pause(Duration::from_millis(300));
-        }
-        let findings = last.map(|report| report["findings"].to_string()).unwrap_or_default();
-        bail!("not complete after {} s: {}", PATIENCE.as_secs(), findings.chars().take(300).collect::<String>())
-    }
-
-    /// What the audit says.
-    ///
-    /// # Errors
-    /// If it cannot be done.
-    pub fn verdict(&mut self) -> anyhow::Result<Verdict> {
-        let report = self.audit()?.context("the audit cannot be done")?;
-        let findings = report["findings"].as_array().cloned().unwrap_or_default();
-        let absent = findings.iter().filter(|finding| finding["finding"] == "absent");
-        let lost = e2e::total(&report, "missing") + absent.map(|finding| ids(&finding["ids"])).sum::<u64>();
-        let doubled = e2e::total(&report, "duplicates");
-        let mut others: Vec<String> = self.ended().into_iter().map(|role| format!("{role} ended by itself")).collect();
-        others.extend(findings.iter().map(Value::to_string));
-        Ok(Verdict { lost, doubled, others })
-    }
-
-    fn audit(&self) -> anyhow::Result<Option<Value>> {
-        let config = self.audit_config()?;
-        let run = fulltape(&["audit", "--json", "--config", &config]);
-        // A server that is down is not a verdict.
-        Ok((run.status() < 2).then(|| serde_json::from_str(&run.out())).transpose()?)
-    }
-
-    /// How often the exchange did what wrong.
-    ///
-    /// # Errors
-    /// If it does not answer.
-    pub fn exchange_faults(&self) -> anyhow::Result<BTreeMap<String, u64>> {
-        Ok(self.issued()?.faults)
-    }
-
-    /// Whether the exchange has issued all that it ever will.
-    ///
-    /// # Errors
-    /// If it does not answer.
-    pub fn is_over(&self) -> anyhow::Result<bool> {
-        Ok(self.issued()?.done)
-    }
-
-    /// Compares the stores, as other programs read them, with the market, as the oracle computes it.
-    ///
-    /// # Errors
-    /// If the exchange does not answer.
-    ///
-    /// # Panics
-    /// If anything is missing, too much or different.
-    pub fn compare_with_market(&self) -> anyhow::Result<()> {
-        let config: SimConfig = serde_json::from_str(&get(self.exchange, "/sim/config")?)?;
-        let symbols = SYMBOLS.map(|symbol| symbol.parse().expect("a symbol"));
-        e2e::cluster::compare_independently(&config, &self.issued()?, self.folder.path(), &symbols);
-        Ok(())
-    }
-
-    /// What an audit finds that trusts nothing.
-    ///
-    /// # Errors
-    /// If it cannot be done.
-    pub fn audit_deeply(&self, more: &[&str]) -> anyhow::Result<Value> {
-        let config = self.audit_config()?;
-        let run = fulltape(&[&["audit", "--json", "--deep", "--wait", "60", "--config", &config], more].concat());
-        ensure!(run.status() < 2, "no verdict: {}", run.err());
-        Ok(serde_json::from_str(&run.out())?)
-    }
-
-    fn issued(&self) -> anyhow::Result<Issued> {
-        Ok(serde_json::from_str(&get(self.exchange, "/sim/issued")?)?)
+    /// Where the exchange answers.
+    pub fn exchange(&self) -> SocketAddr {
+        self.exchange
     }
 
     /// Where the roles' logs are.
@@ -433,30 +321,6 @@ impl Scene {
     pub fn forget(mut self) {
         self.folder.disable_cleanup(false);
     }
-}
-
-/// How many ids there are in `17` or `17-21`.
-fn ids(range: &Value) -> u64 {
-    let text = range.as_str().unwrap_or_default();
-    let (from, to) = text.split_once('-').unwrap_or((text, text));
-    let number = |text: &str| text.parse::<u64>().unwrap_or_default();
-    number(to).saturating_sub(number(from)) + 1
-}
-
-/// Whether an audit found nothing.
-pub fn is_clean(report: &Value) -> bool {
-    report["complete"] == true
-}
-
-/// Whether the log, the tables and the archive have come to what the exchange had issued.
-fn has_come_to(report: &Value, goal: &Issued) -> bool {
-    let hours = report["hours"].as_array().map(Vec::as_slice).unwrap_or_default();
-    goal.symbols.iter().filter(|(_, issued)| issued.last > 0).all(|(symbol, issued)| {
-        let of_symbol = hours.iter().filter(|hour| hour["symbol"] == symbol.as_str());
-        let last = of_symbol.filter_map(|hour| hour["last_id"].as_u64()).max();
-        // Symbols that nobody subscribed to are none of ours.
-        last.is_none_or(|last| last >= issued.last)
-    })
 }
 
 fn counted(metrics: &str, name: &str) -> f64 {

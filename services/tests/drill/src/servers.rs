@@ -7,7 +7,8 @@ use anyhow::{Context, ensure};
 use e2e::{pause, wait_for};
 
 use crate::faults::{Acted, Lengths, length};
-use crate::scene::{Scene, is_clean};
+use crate::judge::is_clean;
+use crate::scene::Scene;
 
 /// One server after the other goes and comes back.
 pub fn each(scene: &mut Scene, servers: &[&str], signal: &str, lengths: Lengths) -> anyhow::Result<Acted> {

@@ -9,8 +9,9 @@ use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
+use crate::judge::is_clean;
 use crate::proxy::Network;
-use crate::scene::{Market, Role, Scene, is_clean};
+use crate::scene::{Market, Role, Scene};
 use crate::table::seconds;
 
 /// How fast the exchange trades.

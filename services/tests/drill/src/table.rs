@@ -7,7 +7,7 @@ use comfy_table::Table;
 use comfy_table::presets::{ASCII_MARKDOWN, UTF8_HORIZONTAL_ONLY};
 
 use crate::faults::{Acted, Fault};
-use crate::scene::Verdict;
+use crate::judge::Verdict;
 
 /// A fault and what became of it.
 pub struct Row {

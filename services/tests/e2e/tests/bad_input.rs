@@ -79,8 +79,12 @@ fn damaged_frames_become_dead_letters_and_others_are_ignored() {
         data(r#"{"e":"trade","#),
         "1723161255000000000 not json at all".to_owned(),
         "1723161255000000000 [1,2,3]".to_owned(),
+        // A page of REST, and a row of it.
+        r#"1723161255000000000 [{"id":5,"price":"1","qty":"1","time":1723161255342,"isBuyerMaker":true}]"#.to_owned(),
+        r#"1723161255000000000 {"id":5,"price":"1","qty":"1","time":1723161255342,"isBuyerMaker":true}"#.to_owned(),
         trade(r#""t":999"#, r#""t":"999""#),
         trade(r#""t":999"#, r#""t":-1"#),
+        trade(r#""t":999"#, r#""t":9223372036854775807"#),
         trade(r#""t":999"#, &format!(r#""t":"{}""#, "7".repeat(400_000))),
         trade(r#""T":1723161255342"#, r#""T":1893456000000"#),
         trade(r#""p":"61837.63000000""#, r#""p":"-5.0""#),
@@ -120,7 +124,15 @@ fn damaged_frames_become_dead_letters_and_others_are_ignored() {
     let trial = Trial::new("recording", &content);
     let (stored, letters, reasons) = trial.outcome("recording");
     assert_eq!((stored, letters), (1_000, dead.len() + 1), "{reasons}");
-    for expected in ["recording:2: ", "recording: line 30: ", "61837.63", "not json at all", "10485"] {
+    for expected in [
+        "recording:2: ",
+        "recording: line 36: ",
+        "before tomorrow's",
+        "recording:20: ",
+        "61837.63",
+        "not json at all",
+        "10485",
+    ] {
         assert!(reasons.contains(expected), "{expected} is not in {reasons}");
     }
 }
@@ -192,10 +204,10 @@ fn sources_that_cannot_be_read() {
     replay("", &["folder"]);
     replay("nothing-here.gz", &["nothing-here.gz", "there is no such file"]);
     replay("picture.png", &["picture.png", "expected"]);
-    fails(&["up", "--once", "--data", data], 1, &["--once", "expected a source that ends"]);
+    fails(&["up", "--once", "--data", data], 64, &["--once", "expected a source that ends"]);
     fails(&["up", "--once", "--data", data, "--source", &format!("lake:{here}")], 1, &["expected files"]);
     fails(&["up", "--data", data, "--source", "kraken"], 64, &["expected sim, binance", "kraken"]);
-    fails(&["up", "--data", data, "--source", &source("empty"), "--rate", "fast"], 1, &["fast", "expected"]);
+    fails(&["up", "--data", data, "--source", &source("empty"), "--rate", "fast"], 64, &["fast", "expected"]);
 }
 
 #[test]
@@ -208,6 +220,14 @@ fn settings_that_do_not_exist() {
     };
     config("[log]\nkindd = \"kafka\"\n", &["kindd", "kind"]);
     config("[log]\nstream = \"no topic!\"\npartitions = 0\n", &["log.stream", "log.partitions"]);
+    config(
+        "[ingest]\nmark_records = 0\npending_bytes = 1\n",
+        &["ingest.mark_records: expected 1", "ingest.pending_bytes"],
+    );
+    config("[processor]\ncheckpoint_ms = 9223372036854775807\n", &["processor.checkpoint_ms: expected 1 to"]);
+    config("[archiver]\nretry_min_ms = 10\nretry_max_ms = 9\n", &["archiver.retry_min_ms"]);
+    config("[binance]\nqueue_frames = 0\n", &["queue_frames: expected more than zero"]);
+    config("[source]\npace = \"0x\"\n", &["source.pace"]);
     config("[source]\nsymbols = [\"btc/usdt\"]\n", &["source.symbols", "btc/usdt"]);
     config("[log\n", &["fulltape.toml"]);
     fails(&["processor", "--config", "/nowhere/fulltape.toml"], 64, &["/nowhere/fulltape.toml"]);
@@ -282,6 +302,70 @@ fn data_folders_that_cannot_be_used() {
     let foreign = trial.0.path().to_str().unwrap();
     assert!(fulltape(&["up", "--data", foreign]).expect(1).err().contains("not empty and not a data folder"));
     assert!(fulltape(&["audit", "--data", foreign]).expect(2).err().contains("not a data folder"));
+}
+
+/// In which partition a symbol is depends on how many there are.
+#[test]
+fn a_tape_keeps_its_partitions() {
+    let trial = Trial::new("recording", &frames(0..10));
+    let _ = trial.replay("recording").expect(0);
+    let (data, recording) = (trial.data(), trial.0.path().join("recording"));
+    for partitions in ["5", "12"] {
+        let mut other = Command::new(e2e::binary());
+        other.args(["up", "--once", "--data", &data, "--source", &format!("replay:{}", recording.display())]);
+        let output = other.env("FULLTAPE__LOG__PARTITIONS", partitions).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(&format!("expected {partitions} partitions, found 6")), "{said}");
+    }
+    let again = trial.replay("recording").expect(0);
+    assert!(again.out().contains("10 duplicates dropped"), "{}", again.out());
+}
+
+/// Whoever waits for the end of a recording is told that it has not come.
+#[test]
+fn an_interrupted_replay_says_so() {
+    let trial = Trial::new("recording", &[frames(0..1_000), slow_frame()].concat());
+    let source = format!("replay:{}", trial.0.path().join("recording").display());
+    let log = trial.0.path().join("log");
+    let arguments = ["up", "--once", "--rate", "recorded", "--data", &trial.data(), "--source", &source];
+    let process = Process::start(&arguments, &log);
+    let tables = Path::new(&trial.data()).join("tables.sqlite");
+    let has_begun = || tables.exists() && e2e::sql(&tables, "SELECT count(*) FROM trades") == ["1000"];
+    assert!(wait_for(Duration::from_secs(20), has_begun), "{}", std::fs::read_to_string(&log).unwrap());
+    assert_eq!(process.signal("TERM", Duration::from_secs(10)).and_then(|status| status.code()), Some(1));
+    let said = std::fs::read_to_string(&log).unwrap();
+    assert!(said.contains("interrupted before the end"), "{said}");
+}
+
+/// Recorded twenty minutes later.
+fn slow_frame() -> Vec<u8> {
+    frame(1_000).replace("1723161255000000000", "1723162455000000000").into_bytes()
+}
+
+/// A verdict on nothing is none.
+#[test]
+fn audits_that_would_compare_nothing() {
+    let trial = Trial::new("recording", &frames(0..10));
+    let _ = trial.replay("recording").expect(0);
+    let data = trial.data();
+    fails(&["audit", "--data", &data, "--symbol", "BTCUSDT,NOSUCH"], 2, &["NOSUCH", "no trades of it"]);
+    fails(&["audit", "--data", &data, "--from", "2025-01-01", "--to", "2024-01-01"], 64, &["--from: expected"]);
+    let _ = fulltape(&["audit", "--data", &data, "--symbol", "BTCUSDT"]).expect(0);
+}
+
+/// What is appended to the new one stands where others stood that are stored already.
+#[test]
+fn a_log_that_is_gone_is_named() {
+    let trial = Trial::new("recording", &frames(0..10));
+    let _ = trial.replay("recording").expect(0);
+    for file in ["log.sqlite", "log.sqlite-wal", "log.sqlite-shm"] {
+        // The last two are there while it is in use.
+        let _ = std::fs::remove_file(Path::new(&trial.data()).join(file));
+    }
+    std::fs::write(trial.0.path().join("more"), frames(10..13)).unwrap();
+    let refused = trial.replay("more").expect(1);
+    assert!(refused.err().contains("was asked for, but the log ends at"), "{}", refused.err());
 }
 
 /// A folder on a file system of a few megabytes, unmounted in the end.

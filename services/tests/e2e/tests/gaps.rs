@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use domain::Trade;
+use domain::{Symbol, Trade};
 use e2e::{Process, audit, checkout, cluster, get, pause, post, setting, trade_of, wait_for};
 use exchange_sim::{Issued, SimConfig};
 use serde_json::Value;
@@ -100,10 +100,22 @@ fn what_came_before_a_silence_is_fetched() {
         up.kill();
     }
     assert!(wait_for(Duration::from_secs(30), || issued_by(exchange).done), "the simulator issues all of its trades");
+    let goal = issued_by(exchange).symbols;
+    let before = spans(&stores.trades());
+    assert!(
+        before.len() == SYMBOLS.len() && before.iter().all(|(symbol, span)| span.1 < goal[symbol].last),
+        "{before:?}"
+    );
     let up = stores.start(folder.path());
-    let last = |trades: &[Trade]| trades.iter().map(|trade| trade.id).max();
-    let goal = issued_by(exchange).symbols.values().map(|one| one.last).max();
-    assert!(wait_for(Duration::from_secs(30), || last(&stores.trades()) == goal), "the last trades are not there");
+    let goal: BTreeMap<_, _> = before
+        .into_iter()
+        .map(|(symbol, (first, _))| {
+            let last = goal[&symbol].last;
+            (symbol, (first, last))
+        })
+        .collect();
+    let complete = wait_for(Duration::from_secs(30), || spans(&stores.trades()) == goal);
+    assert!(complete, "{:?} instead of {goal:?}", spans(&stores.trades()));
     let complete = wait_for(Duration::from_secs(30), || stores.audit().0 == 0);
     assert!(complete, "{:#}", stores.audit().1["findings"]);
     let config: SimConfig = serde_json::from_str(&get(exchange, "/sim/config").unwrap()).unwrap();
@@ -112,6 +124,16 @@ fn what_came_before_a_silence_is_fetched() {
     for process in up.into_iter().chain([sim]) {
         assert_eq!(process.signal("TERM", PROMPTLY).and_then(|status| status.code()), Some(0));
     }
+}
+
+/// The first and the last id of each symbol.
+fn spans(trades: &[Trade]) -> BTreeMap<Symbol, (u64, u64)> {
+    let mut spans = BTreeMap::new();
+    for trade in trades {
+        let (first, last) = spans.entry(trade.symbol.clone()).or_insert((trade.id, trade.id));
+        (*first, *last) = (trade.id.min(*first), trade.id.max(*last));
+    }
+    spans
 }
 
 fn issued_by(exchange: SocketAddr) -> Issued {

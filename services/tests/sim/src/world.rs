@@ -223,6 +223,7 @@ impl World {
             feed: Box::new(self.exchange.connect(self.clock.clone())),
             history: Some(Arc::new(self.exchange.clone())),
             watched,
+            unlisted: Vec::new(),
             writer: Arc::new(MistakenWriter { log: self.log.clone(), bug: self.plan.bug }),
             scan: Arc::new(MistakenScan { log: self.log.clone(), bug: self.plan.bug }),
             clock: self.clock.clone(),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use archiver::{ArchiverConfig, ArchiverDeps};
 use bytes::Bytes;
 use domain::{Headers, Outgoing, Position, Topic, TopicPartition, Topics, topics};
+use metrics_exporter_prometheus::PrometheusBuilder;
 use ports::memory::{Chaos, MemoryArchive, MemoryLog, MemoryTables};
 use ports::{LogWriter, SystemClock, TableQuery};
 use processor::{ProcessorConfig, ProcessorPorts};
@@ -87,6 +88,9 @@ fn boxed<T>(future: impl Future<Output = T>) -> std::pin::Pin<Box<impl Future<Ou
 
 #[tokio::test(start_paused = true)]
 async fn what_was_deleted_unread_is_named_and_the_rest_goes_on() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let counted = recorder.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
     let stores = stores();
     stores.append(1..=40).await;
     stores.read().await;
@@ -97,8 +101,10 @@ async fn what_was_deleted_unread_is_named_and_the_rest_goes_on() {
     assert_eq!(stores.stored(), (1..=40).chain(61..=80).collect());
     let day = stores.tables.all_trades()[0].hour().day();
     let hours = stores.tables.completeness(&"BTCUSDT".parse().unwrap(), day).await.unwrap();
-    let counted = hours[0].trades.as_ref().map(|hour| (hour.first_id, hour.last_id, hour.missing));
-    assert_eq!(counted, Some((1, 80, 20)));
+    let span = hours[0].trades.as_ref().map(|hour| (hour.first_id, hour.last_id, hour.missing));
+    assert_eq!(span, Some((1, 80, 20)));
+    let counted = counted.render();
+    assert!(counted.lines().any(|line| line == "records_lost_total 20"), "{counted}");
 
     let ports = audit::AuditPorts {
         scan: Arc::new(stores.log.clone()),

@@ -43,19 +43,18 @@ impl RestHistory {
         Ok(Self { client: Client::new(config, clock)? })
     }
 
-    /// Asks the exchange whether it lists all of `symbols`.
+    /// Asks the exchange which of `symbols` it does not list.
     ///
     /// # Errors
-    /// [`BinanceError::UnknownSymbols`] names all it does not list. [`BinanceError::Unreachable`]
-    /// says that it could not be asked, which is worth a warning but no reason not to start.
-    pub async fn symbols_exist(&self, symbols: &[Symbol]) -> Result<(), BinanceError> {
-        let mut unknown = Vec::new();
+    /// [`BinanceError::Unreachable`] says that it could not be asked.
+    pub async fn unlisted(&self, symbols: &[Symbol]) -> Result<Vec<Symbol>, BinanceError> {
+        let mut unlisted = Vec::new();
         let mut questions: Vec<&[Symbol]> = symbols.chunks(SYMBOLS_PER_QUESTION).collect();
         while let Some(question) = questions.pop() {
             match self.ask_for(question).await {
-                Ok(missing) => unknown.extend(missing),
+                Ok(missing) => unlisted.extend(missing),
                 Err(error) if !error.is_bad_symbol() => return Err(BinanceError::Unreachable(error.to_string())),
-                Err(_) if question.len() == 1 => unknown.extend_from_slice(question),
+                Err(_) if question.len() == 1 => unlisted.extend_from_slice(question),
                 // The refusal does not say which one, so halve the question until it does.
                 Err(_) => {
                     let (first, second) = question.split_at(question.len() / 2);
@@ -63,7 +62,7 @@ impl RestHistory {
                 }
             }
         }
-        if unknown.is_empty() { Ok(()) } else { Err(BinanceError::UnknownSymbols(unknown)) }
+        Ok(unlisted)
     }
 
     /// Asks about some symbols; gives back those that the answer lacks.

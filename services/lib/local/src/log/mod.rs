@@ -59,10 +59,10 @@ struct TopicEnds {
 }
 
 impl LocalLog {
-    /// Opens the log in a data folder, and adds topics and partitions that it lacks.
+    /// Opens the log in a data folder, and adds topics that it lacks.
     ///
     /// # Errors
-    /// Refused if the file is damaged, or a topic has more partitions already.
+    /// Refused if the file is damaged, or a topic has another number of partitions.
     pub fn open(folder: impl AsRef<Path>, topics: &[(Topic, i32)], clock: Arc<dyn Clock>) -> Result<Self, PortError> {
         let database = Database::new(SYSTEM, folder.as_ref().join(FILE));
         let connection = database.open(store::SCHEMA)?;

@@ -149,6 +149,14 @@ impl LocalReader {
         Some(Wanted { place, seeks: *seeks, topic: self.log.shared.topics[*topic].id, from, end })
     }
 
+    /// A place from which nothing can be read: what comes there some day is not what was meant.
+    fn stray(&self) -> Option<PortError> {
+        self.places.iter().find_map(|Place { at, index: (topic, partition), next, .. }| {
+            let (wanted, end) = ((*next)?, self.log.shared.end(*topic, *partition));
+            (wanted > end).then(|| PortError::behind_the_end(SYSTEM, at, wanted, end))
+        })
+    }
+
     /// Takes over what was read, as far as it is still wanted.
     fn take_over(&mut self, parts: Vec<Part>) -> Result<Option<LogEvent>, PortError> {
         let mut all = Vec::new();
@@ -182,6 +190,9 @@ impl LogReader for LocalReader {
             let mut appended = pin!(log.shared.appended.notified());
             appended.as_mut().enable();
             self.take_answer();
+            if let Some(error) = self.stray() {
+                return Err(error);
+            }
             self.read_ahead();
             if let Some(ahead) = self.ahead.as_mut() {
                 let parts = ahead.await;

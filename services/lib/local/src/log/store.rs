@@ -75,7 +75,7 @@ pub(super) struct LogStore {
     headers: Vec<u8>,
 }
 
-/// Adds the topics and partitions that are missing, and knows all that there are.
+/// Adds the topics that are missing, and knows all that there are.
 pub(super) fn prepare(
     database: &Database,
     connection: &Connection,
@@ -100,14 +100,14 @@ fn add(connection: &Connection, name: &str, partitions: i32) -> rusqlite::Result
     let select = "SELECT partitions FROM topics WHERE name = ?1";
     let known: Option<i32> = connection.query_row(select, [name], |row| row.get(0)).optional()?;
     match known {
-        Some(known) if known > partitions => {
-            let reason = format!("topic {name} has {known} partitions, which cannot become {partitions}");
+        // A symbol's trades, and what is known of them, are in the partition that its name and their number decide.
+        Some(known) if known != partitions => {
+            let reason = format!(
+                "topic {name}: expected {partitions} partitions, found {known}: it keeps the number that its tape began with"
+            );
             return Ok(Err(PortError::refused(SYSTEM, reason)));
         }
-        Some(known) if known == partitions => {}
-        Some(_) => {
-            connection.execute("UPDATE topics SET partitions = ?2 WHERE name = ?1", params![name, partitions])?;
-        }
+        Some(_) => {}
         None => {
             connection.execute("INSERT INTO topics (name, partitions) VALUES (?1, ?2)", params![name, partitions])?;
         }

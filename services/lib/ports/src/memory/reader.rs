@@ -98,6 +98,11 @@ impl MemoryReader {
 
     fn read(&mut self) -> Result<Option<LogEvent>, PortError> {
         let mut state = self.log.lock();
+        for (at, next) in &self.owned {
+            if let Some((wanted, (_, end))) = next.zip(state.ends(at)).filter(|(wanted, (_, end))| wanted > end) {
+                return Err(PortError::behind_the_end(SYSTEM, at, wanted, end));
+            }
+        }
         let behind = |(at, next): (&TopicPartition, &Option<i64>)| {
             next.and_then(|next| state.ends(at).filter(|(_, end)| next < *end).map(|_| (at.clone(), next)))
         };

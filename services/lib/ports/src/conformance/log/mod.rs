@@ -60,6 +60,7 @@ pub async fn suite(log: &dyn LogUnderTest) {
     nothing_comes_before_the_answer(log).await;
     commits_are_only_hints(log).await;
     seeking_goes_both_ways(log).await;
+    places_behind_the_end_are_refused(log).await;
     dropping_next_loses_nothing(log).await;
     groups_are_independent(log).await;
     large_runs_arrive_whole(log).await;

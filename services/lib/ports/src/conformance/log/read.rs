@@ -105,6 +105,25 @@ pub async fn seeking_goes_both_ways(log: &dyn LogUnderTest) {
     }
 }
 
+/// Whoever wants to go on behind the end has read another log, or one that has lost its end: what comes there some day
+/// is not what was meant.
+pub async fn places_behind_the_end_are_refused(log: &dyn LogUnderTest) {
+    let topic = log.topic().await;
+    let at = TopicPartition::new(topic.clone(), 0);
+    append(log, (0..20).map(|n| outgoing(&topic, 0, format!("early {n}"))).collect()).await;
+    let whole = all(log, &at).await;
+    let end = whole[19].offset + 1;
+    let mut member = Member::join(log, "behind", &topic).await;
+    member.start_at(Position { at: at.clone(), offset: end + 480 });
+    refused(Err::<(), _>(member.error().await), "a start behind the end");
+    done(member.reader.seek(&Position { at: at.clone(), offset: end + 1 }).await, "seek");
+    refused(Err::<(), _>(member.error().await), "a place behind the end");
+    done(member.reader.seek(&whole[19].position()).await, "seek");
+    member.owned.insert(at, whole[19].offset);
+    member.read(1).await;
+    assert!(member.records == whole[19..], "the last record is read from where it is");
+}
+
 /// A reader whose `next` is dropped again and again gets every record once, in order.
 pub async fn dropping_next_loses_nothing(log: &dyn LogUnderTest) {
     let topic = log.topic().await;
