@@ -20,11 +20,15 @@ fn tape(folder: &Path) -> PathBuf {
     fs::write(&recording, (1..=TRADES).map(row).collect::<String>()).unwrap();
     let config = folder.join("config.toml");
     fs::write(&config, "[archiver]\nroll_rows = 7000\n[log]\npartitions = 2\n").unwrap();
-    let data = folder.join("data");
-    let source = format!("replay:{}", recording.display());
-    let arguments = ["up", "--once", "--source", &source, "--data", text(&data), "--config", text(&config)];
-    let _ = fulltape(&arguments).expect(0);
-    data
+    replay(folder);
+    folder.join("data")
+}
+
+fn replay(folder: &Path) {
+    let source = format!("replay:{}", folder.join("BTCUSDT-trades-2024-08-08.csv").display());
+    let (data, config) = (folder.join("data"), folder.join("config.toml"));
+    let _ =
+        fulltape(&["up", "--once", "--source", &source, "--data", text(&data), "--config", text(&config)]).expect(0);
 }
 
 fn text(path: &Path) -> &str {
@@ -67,15 +71,17 @@ fn damage_is_found_and_mended() {
     let (status, report) = audit(&at);
     assert_eq!((status, total(&report, "archive")), (0, TRADES), "{report:#}");
     let (trades, raw) = (files(&data, "trades"), files(&data, "raw/crypto-stream"));
-    assert_eq!((trades.len(), raw.len()), (5, 5), "the test wants several files of each");
-    assert_eq!(report["effort"]["files"], 10);
+    // A busy machine makes more: a pause ends a file.
+    assert!(trades.len() >= 5 && raw.len() >= 5, "the test wants several files of each");
+    let all = trades.len() + raw.len();
+    assert_eq!(report["effort"]["files"], all);
     let (_, again) = audit(&at);
-    assert_eq!((&again["effort"]["files"], &again["effort"]["files_proved_before"]), (&0.into(), &10.into()));
+    assert_eq!((&again["effort"]["files"], &again["effort"]["files_proved_before"]), (&0.into(), &all.into()));
     assert_eq!(again["effort"]["hours_proved_before"], 3);
 
     type Harm = (&'static str, Box<dyn Fn(&Path)>, &'static str);
     let (middle, verbatim, gone) = (trades[2].clone(), raw[1].clone(), trades[3].clone());
-    let last = trades[4].clone();
+    let last = trades[trades.len() - 1].clone();
     let harms: [Harm; 8] = [
         ("a flipped bit in a file of trades", Box::new(move |_| flip_a_bit(&middle)), "damaged"),
         ("a flipped bit in a file of records", Box::new(move |_| flip_a_bit(&verbatim)), "damaged"),
@@ -114,9 +120,7 @@ fn damage_is_found_and_mended() {
         let (status, report) = audit(&["--deep", "--repair", "--data", text(&data)]);
         if *what == "a last file that is cut off" {
             // Where it ended nobody knows: the archiver, who does not find it, writes it again.
-            let up = ["up", "--once", "--source"];
-            let source = format!("replay:{}", folder.path().join("BTCUSDT-trades-2024-08-08.csv").display());
-            let _ = fulltape(&[&up[..], &[&source, "--data", text(&data)]].concat()).expect(0);
+            replay(folder.path());
         } else {
             assert_eq!(status, 0, "{what} was not mended: {:#}", report["findings"]);
             assert_eq!(report["mended"].as_array().unwrap().len(), 1, "{what}: {:#}", report["mended"]);
@@ -139,7 +143,8 @@ fn only_what_is_asked_for_is_audited() {
     assert_eq!(hours(&["--from", "2024-08-08T23:10:00Z"]), ["2024-08-08T23:00:00Z", "2024-08-09T00:00:00Z"]);
     assert_eq!(hours(&["--to", "2024-08-08T23:00:00Z"]), ["2024-08-08T22:00:00Z"]);
     assert_eq!(hours(&["--from", "2024-08-09", "--to", "2024-08-10"]), ["2024-08-09T00:00:00Z"]);
-    assert_eq!(hours(&["--symbol", "ETHUSDT"]), [""; 0]);
+    let absent = fulltape(&["audit", "--symbol", "ETHUSDT", "--data", text(&data)]).expect(2);
+    assert!(absent.err().contains("no trades of it"), "{}", absent.err());
     // What is wrong elsewhere does not matter then.
     sql(&data, "DELETE FROM trades WHERE trade_id = 30000");
     assert_eq!(hours(&["--deep", "--to", "2024-08-09"]).len(), 2);
