@@ -296,11 +296,7 @@ impl Config {
             errors.push(format!("archiver.retry_min_ms: expected at most retry_max_ms, {max}, got {min}"));
         }
         errors.extend(self.source.pace.parse::<Pace>().err().map(|error| format!("source.pace: {error}")));
-        if !self.binance.symbols.is_empty() || !self.source.symbols.is_empty() {
-            let symbols = [&self.source.symbols, &self.binance.symbols].into_iter().find(|symbols| !symbols.is_empty());
-            let binance = BinanceConfig { symbols: symbols.cloned().unwrap_or_default(), ..self.binance.clone() };
-            errors.extend(binance.validate().err().map(|error| error.to_string()));
-        }
+        errors.extend(self.live().validate().err().map(|error| error.to_string()));
         errors.extend(names.iter().filter(|(_, topic)| !is_topic(topic)).map(|(key, topic)| {
             format!("log.{key}: {topic:?} is not a topic: expected 1 to 249 of a-z A-Z 0-9 . _ -")
         }));
@@ -337,6 +333,14 @@ impl Config {
             ("archive.hdfs.call_timeout_ms", hdfs.call_timeout_ms, 1..=A_DAY_MS),
             ("archive.hdfs.transfer_timeout_ms", hdfs.transfer_timeout_ms, 1..=A_DAY_MS),
         ]
+    }
+
+    /// The exchange, with the symbols that are collected.
+    pub fn live(&self) -> BinanceConfig {
+        match self.source.symbols.as_slice() {
+            [] => self.binance.clone(),
+            symbols => BinanceConfig { symbols: symbols.to_vec(), ..self.binance.clone() },
+        }
     }
 
     /// The simulated exchange, trading the symbols that are collected.

@@ -272,7 +272,7 @@ pub async fn run_ingest(config: &Config, ports: IngestPorts, stop: CancellationT
 /// If the source or the log cannot be used.
 pub async fn ingest_ports(config: &Config, wire: &Wire) -> anyhow::Result<IngestPorts> {
     let Origin { feed, history, unlisted } = origin(config).await?;
-    let mut watched = live_symbols(config);
+    let mut watched = config.live().symbols;
     watched.retain(|symbol| !unlisted.contains(symbol));
     Ok(IngestPorts { feed, history, watched, unlisted, writer: wire.writer()?, scan: wire.scan()?, clock: clock() })
 }
@@ -301,11 +301,11 @@ async fn origin(config: &Config) -> anyhow::Result<Origin> {
             let archive = Arc::new(LocalArchive::open(folder));
             Ok(Origin::recorded(LakeFeed::open(archive, &config.log.stream).await?))
         }
-        Source::Binance | Source::Sim => live(config.binance.clone(), config, |feed| Box::new(feed)).await,
+        Source::Binance | Source::Sim => live(config.live(), |feed| Box::new(feed)).await,
         Source::Tape(folder) => {
             let decided = tape::decided(&folder)?;
             let binance = exchange(decided.as_ref(), config)?;
-            live(binance, config, |feed| match decided {
+            live(binance, |feed| match decided {
                 Some(_) => Box::new(feed),
                 None => Box::new(Undecided::new(feed, folder)),
             })
@@ -314,12 +314,7 @@ async fn origin(config: &Config) -> anyhow::Result<Origin> {
     }
 }
 
-async fn live(
-    binance: BinanceConfig,
-    config: &Config,
-    boxed: impl FnOnce(LiveFeed) -> Box<dyn Feed>,
-) -> anyhow::Result<Origin> {
-    let binance = BinanceConfig { symbols: live_symbols(config), ..binance };
+async fn live(binance: BinanceConfig, boxed: impl FnOnce(LiveFeed) -> Box<dyn Feed>) -> anyhow::Result<Origin> {
     let history = RestHistory::new(&binance, clock())?;
     let unlisted = history.unlisted(&binance.symbols).await.unwrap_or_else(|error| {
         tracing::warn!(%error, "the exchange cannot be reached yet, trying on");
@@ -331,20 +326,15 @@ async fn live(
 
 /// How to reach the exchange that a tape is of.
 fn exchange(decided: Option<&Exchange>, config: &Config) -> anyhow::Result<BinanceConfig> {
-    let Some(Exchange::Simulated { address, .. }) = decided else { return Ok(config.binance.clone()) };
+    let Some(Exchange::Simulated { address, .. }) = decided else { return Ok(config.live()) };
     let address = address.as_ref().context("exchange.json: expected the address of the simulator")?;
     tracing::warn!(address, "this tape is of a simulated exchange, and stays so");
     Ok(BinanceConfig {
         ws_url: format!("ws://{address}"),
         rest_url: format!("http://{address}"),
         source: SIM.to_owned(),
-        ..config.binance.clone()
+        ..config.live()
     })
-}
-
-fn live_symbols(config: &Config) -> Vec<Symbol> {
-    let asked = &config.source.symbols;
-    if asked.is_empty() { config.binance.symbols.clone() } else { asked.clone() }
 }
 
 /// Connects what the processor needs.
