@@ -87,6 +87,8 @@ struct Proof {
     is_ours: bool,
     /// When we last asked what it then confirmed.
     confirmed_at: Option<Instant>,
+    /// Whether a proof has ever been too old. A later one does not mend that: whoever has been refused has given up.
+    is_broken: bool,
 }
 
 impl KafkaLease {
@@ -152,13 +154,15 @@ impl LeaseGuard {
         *self.state.borrow()
     }
 
-    /// Whether it is held. After a standstill of the process the answer is no.
+    /// Whether it is held. After a standstill of the process the answer is no; and after a no it is no for ever.
     pub fn is_held(&self) -> bool {
-        self.state() == LeaseState::Held && self.is_fresh(Instant::now())
-    }
-
-    fn is_fresh(&self, now: Instant) -> bool {
-        locked(&self.proof).confirmed_at.is_some_and(|at| now.saturating_duration_since(at) < self.trusted)
+        if self.state() != LeaseState::Held {
+            return false;
+        }
+        let mut proof = locked(&self.proof);
+        let is_fresh = proof.confirmed_at.is_some_and(|at| at.elapsed() < self.trusted);
+        proof.is_broken |= !is_fresh;
+        !proof.is_broken
     }
 }
 
@@ -207,7 +211,7 @@ impl Member {
             if self.is_due(now) {
                 self.ask(now);
             }
-            if self.guard.state() == LeaseState::Held && !self.guard.is_fresh(Instant::now()) {
+            if self.guard.state() == LeaseState::Held && !self.guard.is_held() {
                 self.state().send_replace(LeaseState::Lost);
             }
         }
@@ -268,7 +272,8 @@ impl ConsumerContext for Applicant {
             debug!(%error, "kafka lease");
         }
         if concerns_it {
-            *locked(&self.proof) = Proof { is_ours: is_given, ..Proof::default() };
+            let mut proof = locked(&self.proof);
+            (proof.is_ours, proof.confirmed_at) = (is_given, None);
         }
         self.state.send_if_modified(|state| {
             let next = match (*state, is_given, concerns_it) {
@@ -278,5 +283,24 @@ impl ConsumerContext for Applicant {
             };
             std::mem::replace(state, next) != next
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_that_was_in_doubt_once_is_lost() {
+        let (_told, state) = watch::channel(LeaseState::Held);
+        let trusted = Duration::from_secs(5);
+        let guard = LeaseGuard { state, proof: Arc::default(), trusted };
+        let confirm = |at: Instant| locked(&guard.proof).confirmed_at = Some(at);
+        confirm(Instant::now());
+        assert!(guard.is_held());
+        confirm(Instant::now().checked_sub(trusted).expect("the machine runs for longer"));
+        assert!(!guard.is_held());
+        confirm(Instant::now());
+        assert!(!guard.is_held(), "an append has been refused meanwhile");
     }
 }
