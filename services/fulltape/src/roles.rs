@@ -34,6 +34,10 @@ const ARCHIVER: &str = "archiver";
 /// Why `--once` has not done what it was to do.
 pub const INTERRUPTED: &str = "interrupted before the end of the source was stored";
 
+/// How long Kafka may wait for a replica that lags behind, and shows no records meanwhile: twice the brokers'
+/// `replica.lag.time.max.ms`.
+const REPLICAS_LAG: Duration = Duration::from_secs(60);
+
 /// How long a role may take to say how it is.
 const HEALTH_DEADLINE: Duration = Duration::from_secs(4);
 
@@ -274,7 +278,12 @@ pub async fn ingest_ports(config: &Config, wire: &Wire) -> anyhow::Result<Ingest
     let Origin { feed, history, unlisted } = origin(config).await?;
     let mut watched = config.live().symbols;
     watched.retain(|symbol| !unlisted.contains(symbol));
-    Ok(IngestPorts { feed, history, watched, unlisted, writer: wire.writer()?, scan: wire.scan()?, clock: clock() })
+    let hidden_for = match config.log.kind {
+        LogKind::Local => Duration::ZERO,
+        LogKind::Kafka => REPLICAS_LAG,
+    };
+    let (writer, scan) = (wire.writer()?, wire.scan()?);
+    Ok(IngestPorts { feed, history, watched, unlisted, writer, scan, hidden_for, clock: clock() })
 }
 
 /// A feed, and what is known about its exchange.

@@ -21,6 +21,7 @@ use ports::{History, HistoryError};
 use tokio::time::Instant;
 
 use crate::config::IngestConfig;
+use crate::fence::Fence;
 use crate::sequence::Sequencer;
 
 /// How many trades are asked for at once: the most the exchange gives.
@@ -110,7 +111,8 @@ impl Backfill {
     }
 
     /// Takes up new gaps, drops closed ones, and sends the requests that are due.
-    pub fn advance(&mut self, sequencer: &Sequencer) {
+    /// What may be hidden in the log waits.
+    pub fn advance(&mut self, sequencer: &Sequencer, fence: &Fence) {
         let now = Instant::now();
         for symbol in sequencer.with_open_gaps() {
             let job = Job { due: now + self.grace, running: false, fruitless: 0, last_progress: now };
@@ -124,6 +126,7 @@ impl Backfill {
             let free = self.running.len() < self.in_flight;
             match sequencer.first_wanted(symbol) {
                 None if !job.running => closed.push(symbol.clone()),
+                Some(_) if !fence.is_behind(sequencer.partition(symbol)) => job.due = job.due.max(now + FIRST_WAIT),
                 Some(ids) if free && !job.running && job.due <= now => {
                     job.running = true;
                     self.running.push(ask(Arc::clone(&self.history), symbol.clone(), Asked::Gap, ids.from));
@@ -132,11 +135,11 @@ impl Backfill {
             }
         }
         self.jobs.retain(|symbol, _| !closed.contains(symbol));
-        self.listen(sequencer, now);
+        self.listen(sequencer, fence, now);
     }
 
     /// Asks for what came after the last trades of silent symbols.
-    fn listen(&mut self, sequencer: &Sequencer, now: Instant) {
+    fn listen(&mut self, sequencer: &Sequencer, fence: &Fence, now: Instant) {
         if now < self.look_at {
             return;
         }
@@ -145,6 +148,7 @@ impl Backfill {
                 return;
             }
             match sequencer.next_id(symbol).filter(|_| !self.jobs.contains_key(symbol)) {
+                Some(_) if !fence.is_behind(sequencer.partition(symbol)) => quiet.due = now + FIRST_WAIT,
                 Some(from) => {
                     quiet.running = true;
                     self.running.push(ask(Arc::clone(&self.history), symbol.clone(), Asked::Silence, from));

@@ -1,7 +1,7 @@
 //! Ingest: from the exchange's frames to the log, every trade once, every gap on record.
 //!
 //! In flow order: [`decode`] tells what a frame is, [`sequence`] asks the ledger whether its trade is
-//! new, [`backfill`] fetches what the stream skipped, [`publish`] appends to the log, and
+//! new, [`backfill`] fetches what the stream skipped, not before [`fence`] allows it, [`publish`] appends to the log, and
 //! [`run`](mod@run) is the loop around them. [`rebuild`] makes the ledger from the log itself at start. [`lake`] is the archive as a source.
 //!
 //! The exchange is the spool: what could not be handed over in time is a gap like any other, and is
@@ -10,6 +10,7 @@
 pub mod backfill;
 pub mod config;
 pub mod decode;
+pub mod fence;
 pub mod lake;
 pub mod metrics;
 pub mod publish;

@@ -12,7 +12,7 @@ use domain::topics::partition_of;
 use domain::{Headers, IdSet, Outgoing, Position, Symbol, Timestamp, Topic, TopicPartition, Topics, Trade};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use ports::{LogScan, LogWriter, PortError, persist};
+use ports::{Bounds, LogScan, LogWriter, PortError, persist};
 
 use crate::decode::{Arrival, DeadInput};
 use crate::metrics;
@@ -88,6 +88,22 @@ impl Publisher {
             Ok((batch, ends, foreign))
         };
         self.in_flight = Some(published.boxed());
+    }
+
+    /// Looks for what others have appended. There must be no batch on its way.
+    pub fn look(&mut self) {
+        assert!(self.in_flight.is_none(), "one batch at a time keeps the order");
+        let (log, stream, mut ends) =
+            (self.log.clone(), self.records.topics.stream.clone(), std::mem::take(&mut self.ends));
+        let looked = async move {
+            let mut foreign = Foreign::new();
+            for Bounds { at, end, .. } in persist("log bounds", || log.scan.bounds(&stream)).await? {
+                let known = ends.insert(at.clone(), end).unwrap_or_default();
+                log.look_for_trades((Position { at, offset: known }, end), &mut foreign).await?;
+            }
+            Ok((Batch::default(), ends, foreign))
+        };
+        self.in_flight = Some(looked.boxed());
     }
 
     /// Waits for the batch on its way; for ever if there is none. Cancel-safe.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use domain::ledger::Verdict;
@@ -15,6 +16,7 @@ use crate::IngestError;
 use crate::backfill::{Asked, Backfill, Page};
 use crate::config::IngestConfig;
 use crate::decode::{Arrival, DeadInput, Decoded, decode};
+use crate::fence::Fence;
 use crate::metrics;
 use crate::publish::{Ends, Log, Partitions, Publisher};
 use crate::rebuild::rebuild;
@@ -35,6 +37,8 @@ pub struct IngestPorts {
     pub writer: Arc<dyn LogWriter>,
     /// The same log, to look what is there.
     pub scan: Arc<dyn LogScan>,
+    /// For how long the log may hide what others have appended: it shows a record when all replicas have it.
+    pub hidden_for: Duration,
     /// The time of day.
     pub clock: Arc<dyn Clock>,
 }
@@ -86,6 +90,7 @@ struct Ingest {
     config: IngestConfig,
     sequencer: Sequencer,
     backfill: Option<Backfill>,
+    fence: Fence,
     publisher: Publisher,
     batch: Batch,
     /// The ledgers' bounds when the batch on its way was closed, to be marked when it is there.
@@ -96,7 +101,7 @@ struct Ingest {
 
 impl Ingest {
     async fn start(ports: IngestPorts, topics: Topics, config: IngestConfig) -> Result<Self, IngestError> {
-        let IngestPorts { feed, history, watched, unlisted, writer, scan, clock } = ports;
+        let IngestPorts { feed, history, watched, unlisted, writer, scan, hidden_for, clock } = ports;
         let mut ends = Ends::new();
         let partitions = Partitions {
             stream: partitions_of(scan.as_ref(), &topics.stream, &mut ends).await?,
@@ -117,10 +122,11 @@ impl Ingest {
         sequencer.settle(clock.now(), &mut batch);
         tracing::info!(missing = sequencer.missing(), "ledger rebuilt from the log");
         let backfill = history.map(|history| Backfill::new(history, watched, &config));
+        let fence = Fence::new(hidden_for);
         let stream = topics.stream.clone();
         let publisher = Publisher::new(Log { writer, scan }, topics, partitions, ends);
         let (to_mark, ended, summary) = (BTreeMap::new(), false, Summary::default());
-        Ok(Self { feed, clock, stream, config, sequencer, backfill, publisher, batch, to_mark, ended, summary })
+        Ok(Self { feed, clock, stream, config, sequencer, backfill, fence, publisher, batch, to_mark, ended, summary })
     }
 
     async fn run(mut self, stop: &CancellationToken) -> Result<Summary, IngestError> {
@@ -147,7 +153,7 @@ impl Ingest {
     async fn next(&mut self, stop: &CancellationToken) -> Result<Event, PortError> {
         let room = self.batch.bytes < self.config.pending_bytes;
         if let Some(backfill) = self.backfill.as_mut().filter(|_| room) {
-            backfill.advance(&self.sequencer);
+            backfill.advance(&self.sequencer, &self.fence);
         }
         tokio::select! {
             biased;
@@ -162,6 +168,9 @@ impl Ingest {
         if !self.publisher.is_busy() && !self.batch.is_empty() {
             self.to_mark = self.sequencer.unmarked(i64::from(self.config.mark_records));
             self.publisher.publish(std::mem::take(&mut self.batch));
+        } else if !self.publisher.is_busy() && self.fence.is_due() {
+            self.publisher.look();
+            self.fence.looking();
         }
     }
 
@@ -323,6 +332,10 @@ impl Ingest {
         let now = self.clock.now();
         for (symbol, ids) in self.publisher.take_foreign() {
             self.sequencer.noticed(&symbol, &ids, now, &mut self.batch);
+        }
+        self.fence.settled();
+        for arrival in &batch.arrivals {
+            self.fence.appended(self.sequencer.partition(&arrival.symbol));
         }
         self.sequencer.mark(std::mem::take(&mut self.to_mark), &mut self.batch);
         let trades = batch.arrivals.len() as u64;

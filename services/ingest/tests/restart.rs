@@ -1,14 +1,15 @@
 //! What a start makes of the log: every id known, whatever the order in which it came.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use domain::ledger::{GapState, LedgerEvent};
-use domain::{Headers, Origin, Outgoing, Position, Symbol, Timestamp, TopicPartition, Topics, Trade, topics};
+use domain::{Headers, Origin, Outgoing, Position, Record, Symbol, Timestamp, TopicPartition, Topics, Trade, topics};
 use ingest::{IngestConfig, IngestPorts, Summary};
 use ports::memory::{Chaos, MemoryLog};
-use ports::{Feed, FeedEvent, History, HistoryError, LogWriter, PortError, SystemClock};
+use ports::{Bounds, Feed, FeedEvent, History, HistoryError, LogScan, LogWriter, PortError, SystemClock};
 use tokio_util::sync::CancellationToken;
 
 /// Trades of some symbols and ids, then the end.
@@ -52,6 +53,7 @@ async fn run(log: &MemoryLog, trades: Vec<(&'static str, u64)>) -> Summary {
         unlisted: Vec::new(),
         writer: Arc::new(log.clone()),
         scan: Arc::new(log.clone()),
+        hidden_for: Duration::ZERO,
         clock: Arc::new(SystemClock),
     };
     let config = IngestConfig { mark_records: 10, ..IngestConfig::default() };
@@ -167,6 +169,7 @@ async fn a_predecessors_last_request_is_noticed_and_what_it_skips_is_a_gap() {
         unlisted: Vec::new(),
         writer: Arc::new(writer),
         scan: Arc::new(log.clone()),
+        hidden_for: Duration::ZERO,
         clock: Arc::new(SystemClock),
     };
     let stop = CancellationToken::new();
@@ -191,6 +194,7 @@ async fn a_delisted_symbol_is_no_reason_to_stop_and_an_unknown_one_is() {
             unlisted: unlisted.iter().map(|name| name.parse().unwrap()).collect(),
             writer: Arc::new(log.clone()),
             scan: Arc::new(log.clone()),
+            hidden_for: Duration::ZERO,
             clock: Arc::new(SystemClock),
         };
         ingest::run(ports, Topics::default(), IngestConfig::default(), CancellationToken::new())
@@ -223,6 +227,7 @@ async fn an_unusable_trade_of_the_history_hides_no_other() {
         unlisted: Vec::new(),
         writer: Arc::new(log.clone()),
         scan: Arc::new(log.clone()),
+        hidden_for: Duration::ZERO,
         clock: Arc::new(SystemClock),
     };
     let stop = CancellationToken::new();
@@ -234,4 +239,71 @@ async fn an_unusable_trade_of_the_history_hides_no_other() {
     });
     assert_eq!(given_up.collect::<Vec<_>>(), [(15, 15)]);
     assert_eq!(log.records(topics::DEAD_LETTER).len(), 1);
+}
+
+/// A log that shows its last records when all replicas have them, and that is a while after they were appended.
+struct Hiding {
+    log: MemoryLog,
+    shown: i64,
+    shows_all_at: tokio::time::Instant,
+}
+
+#[async_trait]
+impl LogScan for Hiding {
+    async fn bounds(&self, topic: &str) -> Result<Vec<Bounds>, PortError> {
+        let mut bounds = self.log.bounds(topic).await?;
+        if topic == topics::TRADES && tokio::time::Instant::now() < self.shows_all_at {
+            bounds.iter_mut().for_each(|bounds| bounds.end = bounds.end.min(self.shown));
+        }
+        Ok(bounds)
+    }
+
+    async fn read(&self, from: &Position, end: i64) -> Result<Vec<Record>, PortError> {
+        self.log.read(from, end).await
+    }
+}
+
+/// A feed that says nothing.
+struct Silence;
+
+#[async_trait]
+impl Feed for Silence {
+    async fn next(&mut self) -> Result<FeedEvent, PortError> {
+        std::future::pending().await
+    }
+}
+
+/// How many records the log has of trades 1 to 30 in the end, of which 10 to 15 were hidden at the start.
+async fn records_after_a_hidden_start(hidden_for: Duration) -> (usize, usize) {
+    let log = log();
+    run(&log, ids("BTCUSDT", 1..=9)).await;
+    run(&log, ids("BTCUSDT", 10..=15)).await;
+    let shows_all_at = tokio::time::Instant::now() + Duration::from_secs(30);
+    let ports = IngestPorts {
+        feed: Box::new(Silence),
+        history: Some(Arc::new(Blemished)),
+        watched: vec!["BTCUSDT".parse().unwrap()],
+        unlisted: Vec::new(),
+        writer: Arc::new(log.clone()),
+        scan: Arc::new(Hiding { log: log.clone(), shown: 9, shows_all_at }),
+        hidden_for,
+        clock: Arc::new(SystemClock),
+    };
+    let stop = CancellationToken::new();
+    let stopping = stop.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        stopping.cancel();
+    });
+    ingest::run(ports, Topics::default(), IngestConfig::default(), stop).await.unwrap();
+    let all = logged(&log);
+    let different: std::collections::BTreeSet<_> = all.iter().collect();
+    (all.len(), different.len())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_log_may_hide_is_not_fetched_again() {
+    assert_eq!(records_after_a_hidden_start(Duration::from_secs(60)).await, (30, 30));
+    let (records, different) = records_after_a_hidden_start(Duration::ZERO).await;
+    assert!(records > different, "a log that hides nothing needs no fence, this one does");
 }

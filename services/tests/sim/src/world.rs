@@ -226,6 +226,7 @@ impl World {
             unlisted: Vec::new(),
             writer: Arc::new(MistakenWriter { log: self.log.clone(), bug: self.plan.bug }),
             scan: Arc::new(MistakenScan { log: self.log.clone(), bug: self.plan.bug }),
+            hidden_for: Duration::ZERO,
             clock: self.clock.clone(),
         };
         let config = IngestConfig {
