@@ -126,7 +126,10 @@ impl Backfill {
             let free = self.running.len() < self.in_flight;
             match sequencer.first_wanted(symbol) {
                 None if !job.running => closed.push(symbol.clone()),
-                Some(_) if !fence.is_behind(sequencer.partition(symbol)) => job.due = job.due.max(now + FIRST_WAIT),
+                // Patience begins when there is something to be patient with.
+                Some(_) if !fence.is_behind(sequencer.partition(symbol)) => {
+                    (job.due, job.last_progress) = (job.due.max(now + FIRST_WAIT), now);
+                }
                 Some(ids) if free && !job.running && job.due <= now => {
                     job.running = true;
                     self.running.push(ask(Arc::clone(&self.history), symbol.clone(), Asked::Gap, ids.from));

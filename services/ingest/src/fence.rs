@@ -32,9 +32,7 @@ impl Fence {
 
     /// An append of ours to a partition was acknowledged, and what stands before it has been read.
     pub fn appended(&mut self, partition: i32) {
-        if self.look_at.is_some() {
-            self.behind_us.insert(partition);
-        }
+        self.behind_us.insert(partition);
     }
 
     /// Whether it is time to look at all partitions.

@@ -98,8 +98,10 @@ impl Publisher {
         let looked = async move {
             let mut foreign = Foreign::new();
             for Bounds { at, end, .. } in persist("log bounds", || log.scan.bounds(&stream)).await? {
-                let known = ends.insert(at.clone(), end).unwrap_or_default();
-                log.look_for_trades((Position { at, offset: known }, end), &mut foreign).await?;
+                let known = ends.entry(at.clone()).or_default();
+                let from = Position { at, offset: *known };
+                *known = end.max(*known);
+                log.look_for_trades((from, end), &mut foreign).await?;
             }
             Ok((Batch::default(), ends, foreign))
         };

@@ -44,10 +44,10 @@ fn log() -> MemoryLog {
     log
 }
 
-/// Runs ingest from start to end over some trades: each run begins with nothing but the log.
-async fn run(log: &MemoryLog, trades: Vec<(&'static str, u64)>) -> Summary {
-    let ports = IngestPorts {
-        feed: Box::new(Recording(trades.into_iter())),
+/// A feed into a log, and nothing else.
+fn ports(log: &MemoryLog, feed: impl Feed + 'static) -> IngestPorts {
+    IngestPorts {
+        feed: Box::new(feed),
         history: None,
         watched: Vec::new(),
         unlisted: Vec::new(),
@@ -55,7 +55,12 @@ async fn run(log: &MemoryLog, trades: Vec<(&'static str, u64)>) -> Summary {
         scan: Arc::new(log.clone()),
         hidden_for: Duration::ZERO,
         clock: Arc::new(SystemClock),
-    };
+    }
+}
+
+/// Runs ingest from start to end over some trades: each run begins with nothing but the log.
+async fn run(log: &MemoryLog, trades: Vec<(&'static str, u64)>) -> Summary {
+    let ports = ports(log, Recording(trades.into_iter()));
     let config = IngestConfig { mark_records: 10, ..IngestConfig::default() };
     ingest::run(ports, Topics::default(), config, CancellationToken::new()).await.unwrap()
 }
@@ -162,16 +167,7 @@ async fn a_predecessors_last_request_is_noticed_and_what_it_skips_is_a_gap() {
         headers: Headers::new(),
     });
     let writer = Haunted { log: log.clone(), late: std::sync::Mutex::new(late.collect()) };
-    let ports = IngestPorts {
-        feed: Box::new(Recording(ids("BTCUSDT", 9..=20).into_iter())),
-        history: None,
-        watched: Vec::new(),
-        unlisted: Vec::new(),
-        writer: Arc::new(writer),
-        scan: Arc::new(log.clone()),
-        hidden_for: Duration::ZERO,
-        clock: Arc::new(SystemClock),
-    };
+    let ports = IngestPorts { writer: Arc::new(writer), ..ports(&log, Recording(ids("BTCUSDT", 9..=20).into_iter())) };
     let stop = CancellationToken::new();
     let summary = ingest::run(ports, Topics::default(), IngestConfig::default(), stop).await.unwrap();
     assert_eq!(summary, Summary { published: 12, duplicates: 0, missing: 3, dead: 0 });
@@ -188,14 +184,8 @@ async fn a_delisted_symbol_is_no_reason_to_stop_and_an_unknown_one_is() {
     run(&log, ids("LUNAUSDT", 1..=5)).await;
     let start = |unlisted: &[&str]| {
         let ports = IngestPorts {
-            feed: Box::new(Recording(ids("BTCUSDT", 1..=5).into_iter())),
-            history: None,
-            watched: Vec::new(),
             unlisted: unlisted.iter().map(|name| name.parse().unwrap()).collect(),
-            writer: Arc::new(log.clone()),
-            scan: Arc::new(log.clone()),
-            hidden_for: Duration::ZERO,
-            clock: Arc::new(SystemClock),
+            ..ports(&log, Recording(ids("BTCUSDT", 1..=5).into_iter()))
         };
         ingest::run(ports, Topics::default(), IngestConfig::default(), CancellationToken::new())
     };
@@ -221,14 +211,8 @@ impl History for Blemished {
 async fn an_unusable_trade_of_the_history_hides_no_other() {
     let log = log();
     let ports = IngestPorts {
-        feed: Box::new(Recording(ids("BTCUSDT", (1..=9).chain(20..=30)).into_iter())),
         history: Some(Arc::new(Blemished)),
-        watched: Vec::new(),
-        unlisted: Vec::new(),
-        writer: Arc::new(log.clone()),
-        scan: Arc::new(log.clone()),
-        hidden_for: Duration::ZERO,
-        clock: Arc::new(SystemClock),
+        ..ports(&log, Recording(ids("BTCUSDT", (1..=9).chain(20..=30)).into_iter()))
     };
     let stop = CancellationToken::new();
     let summary = ingest::run(ports, Topics::default(), IngestConfig::default(), stop).await.unwrap();
@@ -280,14 +264,11 @@ async fn records_after_a_hidden_start(hidden_for: Duration) -> (usize, usize) {
     run(&log, ids("BTCUSDT", 10..=15)).await;
     let shows_all_at = tokio::time::Instant::now() + Duration::from_secs(30);
     let ports = IngestPorts {
-        feed: Box::new(Silence),
         history: Some(Arc::new(Blemished)),
         watched: vec!["BTCUSDT".parse().unwrap()],
-        unlisted: Vec::new(),
-        writer: Arc::new(log.clone()),
         scan: Arc::new(Hiding { log: log.clone(), shown: 9, shows_all_at }),
         hidden_for,
-        clock: Arc::new(SystemClock),
+        ..ports(&log, Silence)
     };
     let stop = CancellationToken::new();
     let stopping = stop.clone();

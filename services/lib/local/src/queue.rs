@@ -124,8 +124,13 @@ impl<S: Store> Worker<S> {
             self.connection.busy_timeout(READERS_PATIENCE)?;
             self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))
         };
-        if let Err(error) = settle() {
-            tracing::warn!(%error, "what was written last stays beside the file");
+        match settle() {
+            Ok(0) => {}
+            Ok(_) => tracing::info!(
+                system = self.database.system,
+                "somebody reads: what was written last stays beside the file"
+            ),
+            Err(error) => tracing::warn!(%error, "what was written last stays beside the file"),
         }
     }
 
