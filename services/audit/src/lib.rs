@@ -29,7 +29,7 @@ use std::time::Duration;
 use ports::{PortError, persist_for};
 
 pub use repair::{Mended, repair};
-pub use report::{Finding, HourReport, Report};
+pub use report::{Finding, HourReport, Report, Verdict};
 pub use run::{AuditPorts, Progress, Told, audit};
 pub use scope::{Scope, Topics};
 pub use snapshot::{Lag, lag};

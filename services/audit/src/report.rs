@@ -32,6 +32,17 @@ pub struct Report {
     pub limits: Vec<Position>,
 }
 
+/// What an audit comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Everything is everywhere, once and the same.
+    Complete,
+    /// Something is not.
+    Different,
+    /// Nothing was compared, so nothing is proved.
+    Nothing,
+}
+
 /// What an audit did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Effort {
@@ -197,7 +208,16 @@ pub enum Finding {
 impl Report {
     /// Whether every id is everywhere, once and the same.
     pub fn is_complete(&self) -> bool {
-        self.findings.is_empty()
+        self.verdict() == Verdict::Complete
+    }
+
+    /// What it comes to.
+    pub fn verdict(&self) -> Verdict {
+        match (self.findings.is_empty(), self.hours.is_empty() && self.unusable == 0) {
+            (false, _) => Verdict::Different,
+            (true, true) => Verdict::Nothing,
+            (true, false) => Verdict::Complete,
+        }
     }
 
     /// The sum of one figure over all hours.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use archiver::ArchiverDeps;
+use audit::Verdict;
 use binance::{BinanceConfig, LiveFeed, Pace, ReplayFeed, RestHistory};
 use domain::{Symbol, lake};
 use ingest::{IngestPorts, LakeFeed, Summary};
@@ -187,28 +188,41 @@ pub async fn audit(config: Config, options: cli::Audit, stop: CancellationToken)
     };
     // Whoever has read enough may close the pipe: the verdict is the exit status.
     let _ = std::io::stdout().write_all(text.as_bytes());
-    Ok(if report.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(match report.verdict() {
+        Verdict::Complete => ExitCode::SUCCESS,
+        Verdict::Different => ExitCode::FAILURE,
+        Verdict::Nothing => ExitCode::from(2),
+    })
 }
 
-/// Waits until the tables and the archive have what the log has now.
+/// Waits until an audit compares all that the log has now.
 async fn wait_until_settled(
     ports: &audit::AuditPorts,
     topics: &audit::Topics,
     patience: Duration,
 ) -> anyhow::Result<()> {
-    let deadline = tokio::time::Instant::now() + patience;
-    let goal = lags(ports, topics).await?;
-    loop {
-        let now = lags(ports, topics).await?;
-        let behind: i64 = goal.iter().zip(&now).map(|(goal, now)| (goal.end - now.limit()).max(0)).sum();
-        if behind == 0 || patience.is_zero() {
-            return Ok(());
-        }
-        if tokio::time::Instant::now() >= deadline {
-            anyhow::bail!("after {} s, {behind} records are still not stored and archived", patience.as_secs());
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
+    if patience.is_zero() {
+        return Ok(());
     }
+    let deadline = tokio::time::Instant::now() + patience;
+    let reached = |goal: Vec<i64>, come: fn(&audit::Lag) -> i64| async move {
+        loop {
+            let lags = lags(ports, topics).await?;
+            let behind: i64 = goal.iter().zip(&lags).map(|(goal, lag)| (goal - come(lag)).max(0)).sum();
+            if behind == 0 {
+                return anyhow::Ok(lags);
+            }
+            if tokio::time::Instant::now() >= deadline {
+                anyhow::bail!("after {} s, {behind} records are still not stored and archived", patience.as_secs());
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    };
+    let ends = lags(ports, topics).await?.iter().map(|lag| lag.end).collect();
+    let archived = reached(ends, |lag| lag.archived_to.max(lag.first)).await?;
+    // Files are compared whole, and the last one may go on behind what the log had.
+    reached(archived.iter().map(|lag| lag.archived_to).collect(), |lag| lag.stored_to.max(lag.first)).await?;
+    Ok(())
 }
 
 async fn lags(ports: &audit::AuditPorts, topics: &audit::Topics) -> anyhow::Result<Vec<audit::Lag>> {
@@ -275,7 +289,15 @@ pub async fn run_ingest(config: &Config, ports: IngestPorts, stop: CancellationT
 /// # Errors
 /// If the source or the log cannot be used.
 pub async fn ingest_ports(config: &Config, wire: &Wire) -> anyhow::Result<IngestPorts> {
-    let Origin { feed, history, unlisted } = origin(config).await?;
+    ingest_ports_of(origin(config).await?, config, wire)
+}
+
+/// Connects what ingest needs beside its source.
+///
+/// # Errors
+/// If the log cannot be used.
+pub fn ingest_ports_of(origin: Origin, config: &Config, wire: &Wire) -> anyhow::Result<IngestPorts> {
+    let Origin { feed, history, unlisted } = origin;
     let mut watched = config.live().symbols;
     watched.retain(|symbol| !unlisted.contains(symbol));
     let hidden_for = match config.log.kind {
@@ -287,7 +309,7 @@ pub async fn ingest_ports(config: &Config, wire: &Wire) -> anyhow::Result<Ingest
 }
 
 /// A feed, and what is known about its exchange.
-struct Origin {
+pub struct Origin {
     feed: Box<dyn Feed>,
     history: Option<Arc<dyn History>>,
     unlisted: Vec<Symbol>,
@@ -300,7 +322,11 @@ impl Origin {
     }
 }
 
-async fn origin(config: &Config) -> anyhow::Result<Origin> {
+/// Opens the source.
+///
+/// # Errors
+/// If it cannot be used.
+pub async fn origin(config: &Config) -> anyhow::Result<Origin> {
     match Source::parse(&config.source).map_err(anyhow::Error::msg)? {
         Source::Replay(files) => {
             let pace: Pace = config.source.pace.parse()?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use audit::{Finding, Mended, Report};
+use audit::{Finding, Mended, Report, Verdict};
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{Cell, CellAlignment, Table};
 use serde::Serialize;
@@ -97,7 +97,11 @@ fn verdict(report: &Report) -> String {
             format!("proved before: {files} of {all_files} files, {hours} of {all_hours} hours of the tables\n")
         }
     };
-    let word = if report.is_complete() { "complete" } else { "NOT COMPLETE" };
+    let word = match report.verdict() {
+        Verdict::Complete => "complete",
+        Verdict::Different => "NOT COMPLETE",
+        Verdict::Nothing => "nothing to compare",
+    };
     let missing = grouped(report.total(|hour| hour.missing));
     format!("{word}: {log} trades, {missing} missing, {dropped} duplicates dropped{pending}{unusable}\n{before}")
 }

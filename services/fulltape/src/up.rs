@@ -28,22 +28,31 @@ pub async fn run(mut config: Config, once: bool, stop: CancellationToken) -> any
     if once {
         config.archiver.idle_ms = IDLE_WHEN_ONCE_MS;
     }
+    let source = Source::parse(&config.source).map_err(anyhow::Error::msg)?;
     let mut supervisor = Supervisor::new(stop);
     let admin = Admin::start(&config, &mut supervisor).await?;
-    let is_sim = Source::parse(&config.source) == Ok(Source::Sim);
+    // Before there is a folder: an empty one would look like a tape.
+    let recorded = if source.ends() { Some(roles::origin(&config).await?) } else { None };
     let wire = Wire::connect(&config)?;
-    if is_sim {
+    if source == Source::Sim {
         sim::start_beside(&mut config, &mut supervisor).await?;
     } else {
         sim::refuse_others(&config.data)?;
     }
     let outside = AuditPorts { scan: wire.scan()?, query: wire.tables().await?.1, archive: wire.archive()? };
     let stop = supervisor.stop();
-    let ingest_ports = tokio::select! {
+    let opened = async {
+        match recorded {
+            Some(origin) => Ok(origin),
+            None => roles::origin(&config).await,
+        }
+    };
+    let origin = tokio::select! {
         biased;
         () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
-        ports = roles::ingest_ports(&config, &wire) => ports?,
+        origin = opened => origin?,
     };
+    let ingest_ports = roles::ingest_ports_of(origin, &config, &wire)?;
     let processor_ports = roles::processor_ports(&config, &wire).await?;
     let archiver_deps = roles::archiver_deps(&config, &wire).await?;
     let processor = processor::run(processor_ports, config.log.topics(), config.processor.clone(), stop.clone());

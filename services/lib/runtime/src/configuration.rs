@@ -14,6 +14,9 @@ use serde_json::{Map, Value};
 /// Variables that set keys begin like this; `__` separates the parts of a key.
 pub const ENV_PREFIX: &str = "FULLTAPE__";
 
+/// What [`ENV_PREFIX`] becomes when an underscore is forgotten.
+const SLIP_PREFIX: &str = "FULLTAPE_";
+
 /// What is shown instead of a secret.
 const MASK: &str = "********";
 
@@ -129,8 +132,11 @@ fn settings_of_variables(variables: impl IntoIterator<Item = (String, String)>) 
     let mut settings: Vec<Setting> = variables
         .into_iter()
         .filter_map(|(name, text)| {
-            let keys = name.strip_prefix(ENV_PREFIX)?;
-            let path = keys.split("__").map(str::to_lowercase).collect();
+            let path = match name.strip_prefix(ENV_PREFIX) {
+                Some(keys) => keys.split("__").map(str::to_lowercase).collect(),
+                // A slip of the pen, which is an unknown key. What is not about settings has no `__`.
+                None => vec![name.strip_prefix(SLIP_PREFIX).filter(|key| key.contains("__"))?.to_lowercase()],
+            };
             Some(Setting { place: name, path, given: Given::Text(text) })
         })
         .collect();
@@ -252,6 +258,13 @@ mod tests {
         assert_eq!(config.name, "file");
         assert_eq!(config.limits.rows, 9);
         assert_eq!(config.limits.symbols, ["B", "C"]);
+    }
+
+    #[test]
+    fn a_forgotten_underscore_is_no_key() {
+        let set = variables(&[("FULLTAPE_LIMITS__ROWS", "9"), ("FULLTAPE_BIN", "/bin/fulltape")]);
+        let error = load::<Config>(None, set).unwrap_err().to_string();
+        assert!(error.contains("FULLTAPE_LIMITS__ROWS") && !error.contains("FULLTAPE_BIN"), "{error}");
     }
 
     #[test]

@@ -79,6 +79,13 @@ fn killed_again_and_again_it_is_complete() {
     pause(Duration::from_secs(1));
     let complete = wait_for(Duration::from_secs(60), || audit(&["--wait", "30", "--data", data]).0 == 0);
     assert!(complete, "{:#}", audit(&["--data", data]).1["findings"]);
+    for _ in 0..3 {
+        // Whoever waits has compared at least what the log had when he came.
+        let had = audit(&["--data", data]).1;
+        let had = total(&had, "log") + had["pending"].as_u64().unwrap();
+        let compared = total(&audit(&["--wait", "60", "--data", data]).1, "log");
+        assert!(compared >= had, "{compared} of {had}");
+    }
     assert_eq!(process.signal("INT", PROMPTLY).and_then(|status| status.code()), Some(0));
     let (status, report) = audit(&["--data", data]);
     assert_eq!(status, 0, "{:#}", report["findings"]);
@@ -200,6 +207,10 @@ fn the_default_folders_do_not_mix() {
     assert_eq!(simulated.status.code(), Some(0), "{}", String::from_utf8_lossy(&simulated.stderr));
     let audited = here(&["audit"]);
     assert!(audited.status.success() && String::from_utf8_lossy(&audited.stdout).contains("complete"));
+    let nowhere = here(&["up", "--once", "--source", "replay:nowhere.csv"]);
+    assert!(!nowhere.status.success() && String::from_utf8_lossy(&nowhere.stderr).contains("nowhere.csv"));
+    let audited = here(&["audit"]);
+    assert!(audited.status.success(), "still that of the simulator: {}", String::from_utf8_lossy(&audited.stdout));
     let row = "7,61837.63000000,0.02000000,1236.75260000,1723161255342,True,True\n";
     std::fs::write(folder.path().join("BTCUSDT-trades-2024-08-08.csv"), row).unwrap();
     let replayed = here(&["up", "--once", "--source", "replay:BTCUSDT-trades-2024-08-08.csv"]);
