@@ -5,6 +5,8 @@ use domain::frame::Frame;
 use domain::{Origin, Symbol, Timestamp, Trade, record};
 use ports::FeedEvent;
 
+use crate::recent::print_of;
+
 /// A trade made this much later than it was received, in µs, was not made then: clocks differ by less.
 const A_DAY: i64 = 24 * 60 * 60 * 1_000_000;
 
@@ -25,13 +27,15 @@ pub struct Arrival {
     pub received_at: Timestamp,
     /// The source's name.
     pub source: Bytes,
+    /// What the exchange said of it, see [`print_of`].
+    pub print: u64,
 }
 
 impl Arrival {
     /// A trade whose event has been read.
     pub fn new(event: Bytes, trade: &Trade, origin: Origin, received_at: Timestamp, source: Bytes) -> Self {
         let (symbol, hour) = (trade.symbol.clone(), trade.trade_time.hour());
-        Self { event, symbol, id: trade.id, hour, origin, received_at, source }
+        Self { event, symbol, id: trade.id, hour, origin, received_at, source, print: print_of(trade) }
     }
 
     /// What it weighs in a buffer that is bounded in bytes.

@@ -1,7 +1,7 @@
 //! Ingest: from the exchange's frames to the log, every trade once, every gap on record.
 //!
 //! In flow order: [`decode`] tells what a frame is, [`sequence`] asks the ledger whether its trade is
-//! new, [`backfill`] fetches what the stream skipped, not before [`fence`] allows it, [`publish`] appends to the log, and
+//! new and [`recent`] whether a known one is the same as before, [`backfill`] fetches what the stream skipped, not before [`fence`] allows it, [`publish`] appends to the log, and
 //! [`run`](mod@run) is the loop around them. [`rebuild`] makes the ledger from the log itself at start. [`lake`] is the archive as a source.
 //!
 //! The exchange is the spool: what could not be handed over in time is a gap like any other, and is
@@ -15,6 +15,7 @@ pub mod lake;
 pub mod metrics;
 pub mod publish;
 pub mod rebuild;
+pub mod recent;
 pub mod run;
 pub mod sequence;
 

@@ -48,6 +48,8 @@ pub struct Log {
     pub writer: Arc<dyn LogWriter>,
     /// Looks.
     pub scan: Arc<dyn LogScan>,
+    /// For how long it may hide what was appended.
+    pub hidden_for: Duration,
 }
 
 /// How many partitions each topic has.
@@ -159,9 +161,12 @@ impl Log {
                 Err(error) if error.is_retriable() => error,
                 Err(error) => return Err(error),
             };
-            tracing::warn!(%error, wait_ms = wait.as_millis(), "append without acknowledgement, looking what is in the log");
+            // What is hidden yet would be appended again.
+            let hidden = if matches!(error, PortError::Unknown { .. }) { self.hidden_for } else { Duration::ZERO };
+            let pause = wait.max(hidden);
+            tracing::warn!(%error, wait_ms = pause.as_millis(), "append without acknowledgement, looking what is in the log");
             ::metrics::counter!(metrics::APPENDS_UNCERTAIN).increment(1);
-            tokio::time::sleep(wait).await;
+            tokio::time::sleep(pause).await;
             wait = (wait * 2).min(LONGEST_WAIT);
             wanted = self.still_wanted(records(), ends).await?;
         }

@@ -188,5 +188,6 @@ fn ledger_of(gaps: Gaps, marked: Option<IdRange>, seen: &IdSet) -> SymbolLedger 
     // Holes that nobody announced: an append was cut short.
     ever_missing.extend(bounds.into_iter().flat_map(|bounds| known.holes(bounds)));
     let missing = ever_missing.difference(seen);
-    SymbolLedger { ledger: Ledger::rebuilt(bounds, missing), open, unfillable: gaps.unfillable }
+    let ledger = Ledger::rebuilt(bounds, missing);
+    SymbolLedger { ledger, open, unfillable: gaps.unfillable, ..SymbolLedger::default() }
 }

@@ -124,7 +124,7 @@ impl Ingest {
         let backfill = history.map(|history| Backfill::new(history, watched, &config));
         let fence = Fence::new(hidden_for);
         let stream = topics.stream.clone();
-        let publisher = Publisher::new(Log { writer, scan }, topics, partitions, ends);
+        let publisher = Publisher::new(Log { writer, scan, hidden_for }, topics, partitions, ends);
         let (to_mark, ended, summary) = (BTreeMap::new(), false, Summary::default());
         Ok(Self { feed, clock, stream, config, sequencer, backfill, fence, publisher, batch, to_mark, ended, summary })
     }
@@ -202,6 +202,10 @@ impl Ingest {
     }
 
     fn enter(&mut self, arrival: Arrival) {
+        let contradiction = self.sequencer.contradicts(&arrival).then(|| {
+            let reason = format!("field t: trade {} of {} has come before as another", arrival.id, arrival.symbol);
+            DeadInput::new(arrival.event.clone(), arrival.received_at, arrival.source.clone(), reason)
+        });
         let symbol = arrival.symbol.clone();
         match self.sequencer.enter(arrival, self.clock.now(), &mut self.batch) {
             Verdict::New | Verdict::Filling => {}
@@ -213,6 +217,9 @@ impl Ingest {
                 self.summary.duplicates += 1;
                 ::metrics::counter!(metrics::DUPLICATES_DROPPED).increment(1);
             }
+        }
+        if let Some(dead) = contradiction {
+            self.bury(dead);
         }
     }
 

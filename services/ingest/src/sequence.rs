@@ -8,6 +8,7 @@ use domain::topics::partition_of;
 use domain::{IdRange, IdSet, Symbol, Timestamp};
 
 use crate::decode::{Arrival, DeadInput};
+use crate::recent::Recent;
 
 /// Ids that the history is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub struct SymbolLedger {
     pub open: Vec<OpenGap>,
     /// Ids given up before this run.
     pub unfillable: IdSet,
+    /// What was entered lately.
+    pub recent: Recent,
 }
 
 /// Duplicates by symbol and hour: how many, and the smallest and largest id.
@@ -152,6 +155,11 @@ impl Sequencer {
         partition_in(symbol, &self.ends)
     }
 
+    /// Whether a trade has the id of one that was entered lately, and is another.
+    pub fn contradicts(&self, arrival: &Arrival) -> bool {
+        self.symbols.get(&arrival.symbol).is_some_and(|symbol| symbol.recent.contradicts(arrival.id, arrival.print))
+    }
+
     /// Enters a trade: into the batch if it is new, into the count of duplicates if not.
     pub fn enter(&mut self, arrival: Arrival, now: Timestamp, batch: &mut Batch) -> Verdict {
         let partition = self.partition(&arrival.symbol);
@@ -171,6 +179,7 @@ impl Sequencer {
                 return verdict;
             }
         }
+        symbol.recent.note(arrival.id, arrival.print);
         batch.bytes += arrival.weight();
         batch.arrivals.push(arrival);
         verdict

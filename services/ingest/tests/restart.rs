@@ -1,6 +1,7 @@
 //! What a start makes of the log: every id known, whatever the order in which it came.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,19 +13,19 @@ use ports::memory::{Chaos, MemoryLog};
 use ports::{Bounds, Feed, FeedEvent, History, HistoryError, LogScan, LogWriter, PortError, SystemClock};
 use tokio_util::sync::CancellationToken;
 
-/// Trades of some symbols and ids, then the end.
-struct Recording(std::vec::IntoIter<(&'static str, u64)>);
+/// Some events, then the end.
+struct Recording(std::vec::IntoIter<String>);
 
 #[async_trait]
 impl Feed for Recording {
     async fn next(&mut self) -> Result<FeedEvent, PortError> {
-        let Some((symbol, id)) = self.0.next() else { return Ok(FeedEvent::End) };
+        let Some(event) = self.0.next() else { return Ok(FeedEvent::End) };
         Ok(FeedEvent::Frame {
-            bytes: Bytes::from(event(symbol, id)),
+            bytes: Bytes::from(event),
             received_at: Timestamp::from_millis(1_723_161_255_400),
             origin: Origin::Replay,
             source: Bytes::from_static(b"recording"),
-            place: Some(id),
+            place: None,
         })
     }
 }
@@ -33,6 +34,11 @@ fn event(symbol: &str, id: u64) -> String {
     format!(
         r#"{{"e":"trade","E":1723161255343,"s":"{symbol}","t":{id},"p":"61837.63000000","q":"0.02000000","T":1723161255342,"m":true,"M":true}}"#
     )
+}
+
+fn recording(trades: Vec<(&'static str, u64)>) -> Recording {
+    let events: Vec<String> = trades.into_iter().map(|(symbol, id)| event(symbol, id)).collect();
+    Recording(events.into_iter())
 }
 
 /// A log with one partition, so that all symbols are neighbours.
@@ -60,7 +66,11 @@ fn ports(log: &MemoryLog, feed: impl Feed + 'static) -> IngestPorts {
 
 /// Runs ingest from start to end over some trades: each run begins with nothing but the log.
 async fn run(log: &MemoryLog, trades: Vec<(&'static str, u64)>) -> Summary {
-    let ports = ports(log, Recording(trades.into_iter()));
+    run_over(log, recording(trades)).await
+}
+
+async fn run_over(log: &MemoryLog, recording: Recording) -> Summary {
+    let ports = ports(log, recording);
     let config = IngestConfig { mark_records: 10, ..IngestConfig::default() };
     ingest::run(ports, Topics::default(), config, CancellationToken::new()).await.unwrap()
 }
@@ -78,6 +88,18 @@ fn logged(log: &MemoryLog) -> Vec<(String, u64)> {
 fn events(log: &MemoryLog) -> Vec<LedgerEvent> {
     let records = log.records(topics::GAPS).into_iter();
     records.map(|record| LedgerEvent::from_json(&record.value.unwrap()).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn another_trade_under_a_known_id_is_kept_as_a_dead_letter() {
+    let log = log();
+    let microseconds = event("BTCUSDT", 7).replace("342,", "342999,").replace("\"q\":\"0.02000000\"", "\"q\":\"0.02\"");
+    let dearer = event("BTCUSDT", 7).replace("61837", "61838");
+    let events = vec![event("BTCUSDT", 7), microseconds, dearer.clone(), event("BTCUSDT", 8)];
+    let summary = run_over(&log, Recording(events.into_iter())).await;
+    assert_eq!(summary, Summary { published: 2, duplicates: 2, missing: 0, dead: 1 });
+    let dead = log.records(topics::DEAD_LETTER);
+    assert_eq!(dead[0].value.as_deref(), Some(dearer.as_bytes()));
 }
 
 #[tokio::test]
@@ -167,7 +189,7 @@ async fn a_predecessors_last_request_is_noticed_and_what_it_skips_is_a_gap() {
         headers: Headers::new(),
     });
     let writer = Haunted { log: log.clone(), late: std::sync::Mutex::new(late.collect()) };
-    let ports = IngestPorts { writer: Arc::new(writer), ..ports(&log, Recording(ids("BTCUSDT", 9..=20).into_iter())) };
+    let ports = IngestPorts { writer: Arc::new(writer), ..ports(&log, recording(ids("BTCUSDT", 9..=20))) };
     let stop = CancellationToken::new();
     let summary = ingest::run(ports, Topics::default(), IngestConfig::default(), stop).await.unwrap();
     assert_eq!(summary, Summary { published: 12, duplicates: 0, missing: 3, dead: 0 });
@@ -185,7 +207,7 @@ async fn a_delisted_symbol_is_no_reason_to_stop_and_an_unknown_one_is() {
     let start = |unlisted: &[&str]| {
         let ports = IngestPorts {
             unlisted: unlisted.iter().map(|name| name.parse().unwrap()).collect(),
-            ..ports(&log, Recording(ids("BTCUSDT", 1..=5).into_iter()))
+            ..ports(&log, recording(ids("BTCUSDT", 1..=5)))
         };
         ingest::run(ports, Topics::default(), IngestConfig::default(), CancellationToken::new())
     };
@@ -212,7 +234,7 @@ async fn an_unusable_trade_of_the_history_hides_no_other() {
     let log = log();
     let ports = IngestPorts {
         history: Some(Arc::new(Blemished)),
-        ..ports(&log, Recording(ids("BTCUSDT", (1..=9).chain(20..=30)).into_iter()))
+        ..ports(&log, recording(ids("BTCUSDT", (1..=9).chain(20..=30))))
     };
     let stop = CancellationToken::new();
     let summary = ingest::run(ports, Topics::default(), IngestConfig::default(), stop).await.unwrap();
@@ -287,4 +309,43 @@ async fn what_the_log_may_hide_is_not_fetched_again() {
     assert_eq!(records_after_a_hidden_start(Duration::from_secs(60)).await, (30, 30));
     let (records, different) = records_after_a_hidden_start(Duration::ZERO).await;
     assert!(records > different, "a log that hides nothing needs no fence, this one does");
+}
+
+/// A log whose first append of a trade is carried out, but not acknowledged.
+struct Unanswered {
+    log: MemoryLog,
+    is_answering: AtomicBool,
+}
+
+#[async_trait]
+impl LogWriter for Unanswered {
+    async fn append(&self, records: Vec<Outgoing>) -> Result<Vec<Position>, PortError> {
+        let has_trades = records.iter().any(|record| record.to.topic == topics::TRADES);
+        let positions = self.log.append(records).await?;
+        if has_trades && !self.is_answering.swap(true, Ordering::Relaxed) {
+            return Err(PortError::unknown("log", "no answer"));
+        }
+        Ok(positions)
+    }
+}
+
+async fn records_after_an_unanswered_append(hidden_for: Duration) -> (usize, u64) {
+    let log = log();
+    let shows_all_at = tokio::time::Instant::now() + Duration::from_secs(30);
+    let ports = IngestPorts {
+        writer: Arc::new(Unanswered { log: log.clone(), is_answering: AtomicBool::new(false) }),
+        scan: Arc::new(Hiding { log: log.clone(), shown: 0, shows_all_at }),
+        hidden_for,
+        ..ports(&log, recording(ids("BTCUSDT", 1..=20)))
+    };
+    let config = IngestConfig::default();
+    let summary = ingest::run(ports, Topics::default(), config, CancellationToken::new()).await.unwrap();
+    (logged(&log).len(), summary.published)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_log_may_hide_is_not_appended_again() {
+    assert_eq!(records_after_an_unanswered_append(Duration::from_secs(60)).await, (20, 20));
+    let (records, _) = records_after_an_unanswered_append(Duration::ZERO).await;
+    assert!(records > 20, "a log that hides nothing need not be waited for, this one must");
 }
