@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use columns::Footer;
-use domain::lake;
+use domain::{Timestamp, lake};
 use ports::{Archive, PortError, Published};
 use tokio::time::Instant;
 
@@ -24,6 +24,9 @@ pub enum Outcome {
     /// Another writer's file has it, with this footer.
     Lost(Footer),
 }
+
+/// How long what killed runs have left is kept.
+const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Publishes files of one run of the archiver.
 pub struct Publisher {
@@ -76,6 +79,23 @@ impl Publisher {
     /// Removes what this run has left among the temporary files.
     pub async fn clean(&self) {
         let _ = self.archive.remove(&self.folder()).await;
+    }
+
+    /// Removes what killed runs have left, some time after they began. One that still goes on writes again what it
+    /// misses.
+    pub async fn reap(&self, now: Timestamp) {
+        let is_old = |name: &str| {
+            let began = name.split('-').next().and_then(|micros| micros.parse().ok()).map(Timestamp::from_micros);
+            began.is_some_and(|began| began.plus(KEPT) < now)
+        };
+        let Ok(runs) = self.archive.list(lake::TEMPORARY).await else { return };
+        for run in runs.into_iter().filter(|run| run.is_folder && is_old(&run.name) && run.name != self.epoch) {
+            let path = format!("{}/{}", lake::TEMPORARY, run.name);
+            match self.archive.remove(&path).await {
+                Ok(()) => tracing::info!(path, "removed what a killed run has left"),
+                Err(error) => tracing::warn!(path, %error, "left by a killed run, and not removed"),
+            }
+        }
     }
 
     async fn write(&self, part: &SealedPart, abandoned: &mut Vec<String>) -> Result<Attempt, ArchiverError> {

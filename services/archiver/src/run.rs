@@ -50,6 +50,7 @@ pub async fn run(
     metrics::describe();
     let mut archiver = Archiver::new(deps, topics, config, stop);
     let (stop, patience) = (archiver.stop.clone(), archiver.config.drain_patience());
+    let _ = tokio::time::timeout(CLEANING_PATIENCE, archiver.publisher.reap(archiver.clock.now())).await;
     let result = tokio::select! {
         biased;
         result = archiver.archive() => result,

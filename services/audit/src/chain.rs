@@ -2,6 +2,7 @@
 //! before it ended.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use bytes::Bytes;
 use columns::{ColumnsError, Footer, TAIL, Tail, read_footer};
@@ -20,9 +21,16 @@ pub struct ArchiveFile {
     pub length: u64,
 }
 
-/// The files of one dataset, by partition and start offset.
+/// The files of one dataset.
 #[derive(Debug, Default)]
-pub struct Chain(BTreeMap<(i32, i64), ArchiveFile>);
+pub struct Chain {
+    /// By partition and start offset.
+    files: BTreeMap<(i32, i64), ArchiveFile>,
+    /// Those that start where another one does, on an earlier date: readers see both.
+    pub twins: Vec<ArchiveFile>,
+    /// Parquet files beside them that are none of ours: readers see them, too.
+    pub strangers: Vec<String>,
+}
 
 impl Chain {
     /// Lists a dataset's files.
@@ -30,17 +38,26 @@ impl Chain {
     /// # Errors
     /// If the archive cannot be read.
     pub async fn list(archive: &dyn Archive, dataset: &str) -> Result<Self, PortError> {
-        let mut files = BTreeMap::new();
+        let mut chain = Self::default();
         for day in insist("list archive", || archive.list(dataset)).await? {
             let folder = format!("{dataset}/{}", day.name);
             for file in insist("list archive", || archive.list(&folder)).await? {
-                if let Some(name) = PartName::parse(&format!("{folder}/{}", file.name)) {
-                    let place = (name.partition, name.start_offset);
-                    files.insert(place, ArchiveFile { name, length: file.length });
+                let path = format!("{folder}/{}", file.name);
+                match PartName::parse(&path) {
+                    Some(name) => chain.add(ArchiveFile { name, length: file.length }),
+                    None if is_read(&day.name) && is_read(&file.name) => chain.strangers.push(path),
+                    None => {}
                 }
             }
         }
-        Ok(Self(files))
+        Ok(chain)
+    }
+
+    fn add(&mut self, file: ArchiveFile) {
+        match self.files.entry((file.name.partition, file.name.start_offset)) {
+            Entry::Vacant(place) => drop(place.insert(file)),
+            Entry::Occupied(_) => self.twins.push(file),
+        }
     }
 
     /// The end of each partition's chain: the end of its last file. A file that cannot be read
@@ -51,7 +68,7 @@ impl Chain {
     pub async fn ends(archive: &dyn Archive, dataset: &str) -> Result<BTreeMap<i32, i64>, AuditError> {
         let chain = Self::list(archive, dataset).await?;
         let mut last = BTreeMap::new();
-        for ((partition, _), file) in &chain.0 {
+        for ((partition, _), file) in &chain.files {
             last.insert(*partition, file);
         }
         let mut ends = BTreeMap::new();
@@ -64,8 +81,13 @@ impl Chain {
 
     /// The files of a partition, in order.
     pub fn of(&self, partition: i32) -> impl Iterator<Item = &ArchiveFile> {
-        self.0.range((partition, i64::MIN)..=(partition, i64::MAX)).map(|(_, file)| file)
+        self.files.range((partition, i64::MIN)..=(partition, i64::MAX)).map(|(_, file)| file)
     }
+}
+
+/// Whether those who read a dataset read a file or folder of this name: they leave out hidden ones.
+fn is_read(name: &str) -> bool {
+    !name.starts_with(['_', '.'])
 }
 
 /// What a file says of itself; or, within, why it cannot be one of ours.

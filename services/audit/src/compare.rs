@@ -65,21 +65,33 @@ impl Evidence {
         };
         nowhere.retain(|ids| !elsewhere(ids));
         findings.extend(nowhere.iter().flat_map(|ids| self.missing(symbol, *ids)));
-        let within: IdSet = included.iter().flat_map(|(_, tally)| tally.ids.ranges()).collect();
         for (store, tallies) in [("tables", &self.tables), ("archive", &self.archive)] {
-            let of_scope = tallies.of(symbol).filter(|(hour, _)| scope.includes(symbol, *hour));
-            let held: IdSet = of_scope.flat_map(|(_, tally)| tally.ids.ranges()).collect();
-            let absent = within.difference(&held);
-            let surplus = held.difference(&known);
+            let (absent, surplus) = self.apart(symbol, tallies, scope);
             findings.extend(absent.ranges().map(|ids| Finding::Absent { store, symbol: symbol.clone(), ids }));
             findings.extend(surplus.ranges().map(|ids| Finding::Surplus { store, symbol: symbol.clone(), ids }));
         }
         for (store, tallies) in [("log", &self.log), ("tables", &self.tables), ("archive", &self.archive)] {
-            let of_scope = tallies.of(symbol).filter(|(hour, _)| scope.includes(symbol, *hour));
-            let repeated: IdSet = of_scope.flat_map(|(_, tally)| tally.repeated.ranges()).collect();
-            findings.extend(repeated.ranges().map(|ids| Finding::Duplicate { store, symbol: symbol.clone(), ids }));
+            let mut whole = Tally::default();
+            tallies.of(symbol).filter(|(hour, _)| scope.includes(symbol, *hour)).for_each(|(_, one)| whole.merge(one));
+            let repeated = whole.repeated.ranges();
+            findings.extend(repeated.map(|ids| Finding::Duplicate { store, symbol: symbol.clone(), ids }));
         }
         hours.extend(included.into_iter().map(|(hour, tally)| self.row(symbol, hour, tally, &nowhere)));
+    }
+
+    /// What a store lacks of the log, and what it has beyond it, hour by hour: in the wrong hour a trade is not where
+    /// its readers look.
+    fn apart(&self, symbol: &Symbol, held: &Tallies, scope: &Scope) -> (IdSet, IdSet) {
+        let hours: BTreeSet<Timestamp> = self.log.of(symbol).chain(held.of(symbol)).map(|(hour, _)| hour).collect();
+        let empty = Tally::default();
+        let (mut absent, mut surplus) = (IdSet::new(), IdSet::new());
+        for hour in hours.into_iter().filter(|hour| scope.includes(symbol, *hour)) {
+            let of = |tallies: &Tallies| tallies.get(symbol, hour).unwrap_or(&empty).ids.clone();
+            let (log, held, ahead) = (of(&self.log), of(held), of(&self.ahead));
+            absent.extend(log.difference(&held).ranges());
+            surplus.extend(held.difference(&log).difference(&ahead).ranges());
+        }
+        (absent, surplus)
     }
 
     /// The hours in which the tables need mending: where they lack, differ from or exceed the log.

@@ -183,6 +183,8 @@ impl Repair<'_> {
             }
         })
         .await?;
+        let late = Fingerprints::read(scan, symbol, hour, &self.places_behind(&places).await?).await?;
+        wrong.retain(|row| !late.has(row));
         for wrong in wrong.chunks(BATCH) {
             insist("take away trades", || self.tables.mend_trades(wrong, &[], self.now)).await?;
         }
@@ -199,6 +201,17 @@ impl Repair<'_> {
         let limits = self.report.limits.iter();
         places.extend(limits.zip(bounds).map(|(limit, bounds)| (limit.clone(), bounds.end)));
         Ok(places)
+    }
+
+    /// Where the log goes on behind these places: what was appended while the tables were read, they may have already.
+    async fn places_behind(&self, places: &[Place]) -> Result<Vec<Place>, PortError> {
+        let bounds = insist("log bounds", || self.ports.scan.bounds(&self.topics.stream)).await?;
+        let behind = bounds.into_iter().map(|bounds| {
+            let ends = places.iter().filter(|(from, _)| from.at == bounds.at).map(|(_, end)| *end);
+            let offset = ends.max().unwrap_or(bounds.first);
+            (Position { at: bounds.at, offset }, bounds.end)
+        });
+        Ok(behind.collect())
     }
 
     async fn first_offset(&self, at: &TopicPartition) -> Result<i64, PortError> {

@@ -203,6 +203,11 @@ pub enum Finding {
         /// Where it starts.
         start: i64,
     },
+    /// A file among those of the archive that is none of them.
+    Stranger {
+        /// Its path.
+        file: String,
+    },
 }
 
 impl Report {
@@ -247,6 +252,7 @@ impl Finding {
             Self::Ahead { .. } => {
                 "the log has lost its end, or it is another one: bring back its data, or start a new tape"
             }
+            Self::Stranger { .. } => "whoever reads the folder reads this file, too: move it elsewhere",
             Self::Absent { .. }
             | Self::Surplus { .. }
             | Self::Duplicate { .. }
@@ -270,6 +276,7 @@ impl fmt::Display for Finding {
             Self::Ahead { store, partition, next, end } => {
                 write!(f, "{partition}: offset {next} is next in the {store}, but the log ends at {end}")
             }
+            Self::Stranger { file } => write!(f, "{file} is none of the archive's files"),
             Self::Damaged { file, reason } => write!(f, "{file} is damaged: {reason}"),
             Self::BrokenChain { file, expected_start, start } => {
                 write!(f, "{file} starts at offset {start}, expected {expected_start}")

@@ -96,6 +96,14 @@ impl Audit<'_> {
         let mut plans = Vec::new();
         for dataset in [lake::TRADES.to_owned(), lake::raw_dataset(&self.topics.stream)] {
             let chain = Chain::list(archive, &dataset).await?;
+            for file in &chain.strangers {
+                self.report.findings.push(Finding::Stranger { file: file.clone() });
+            }
+            for twin in &chain.twins {
+                let (file, start) = (twin.name.to_string(), twin.name.start_offset);
+                self.report.findings.push(Finding::BrokenChain { file, expected_start: start, start });
+                self.report.damage.push(Damage::Overlap { name: twin.name.clone() });
+            }
             for lag in lags {
                 let known = (!self.scope.deep).then_some(&self.proofs);
                 let mut plan = plan(archive, &chain, known, lag, lag.limit()).await?;

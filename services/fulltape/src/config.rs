@@ -281,6 +281,12 @@ impl Config {
         let names = [("stream", stream), ("gaps", gaps), ("dead_letter", dead_letter), ("lease", lease)];
         let twice = names.iter().filter(|(key, topic)| names.iter().any(|(other, same)| key > other && topic == same));
         errors.extend(twice.map(|(key, topic)| format!("log.{key}: {topic:?} is another topic's name, too")));
+        if kafka.revocation_timeout_ms >= kafka.max_poll_interval_ms {
+            let (let_go, most) = (kafka.revocation_timeout_ms, kafka.max_poll_interval_ms);
+            errors.push(format!(
+                "log.kafka.revocation_timeout_ms: expected less than max_poll_interval_ms, {most}, got {let_go}"
+            ));
+        }
         if kafka.session_timeout_ms > kafka.max_poll_interval_ms {
             let (session, most) = (kafka.session_timeout_ms, kafka.max_poll_interval_ms);
             errors.push(format!(

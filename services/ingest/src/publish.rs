@@ -136,8 +136,8 @@ impl Publisher {
 
 impl Log {
     /// Appends records until all of them are acknowledged. When it stays open whether some are in
-    /// the log, looks, and appends those that are not. Returns the stretches before the first record in
-    /// each partition that the last attempt did not write: from where, to which offset.
+    /// the log, looks, and appends those that are not. Returns the stretches that others may have written, or we
+    /// without an answer: from where, to which offset.
     async fn append(
         &self,
         ends: &mut Ends,
@@ -145,18 +145,23 @@ impl Log {
     ) -> Result<Vec<(Position, i64)>, PortError> {
         let mut wanted = records();
         let mut wait = FIRST_WAIT;
+        let mut skipped = Vec::new();
+        let mut looked = Ends::new();
         while !wanted.is_empty() {
             let error = match self.writer.append(wanted).await {
                 Ok(positions) => {
-                    let mut skipped = Vec::new();
                     for Position { at, offset } in positions {
                         let end = ends.entry(at.clone()).or_default();
+                        if offset < *end {
+                            let reason = format!("{at} ended at {end} and gave offset {offset} to a new record");
+                            return Err(PortError::refused("log", format!("the log has lost its end: {reason}")));
+                        }
                         if offset > *end {
                             skipped.push((Position { at, offset: *end }, offset));
                         }
-                        *end = (*end).max(offset + 1);
+                        *end = offset + 1;
                     }
-                    return Ok(skipped);
+                    break;
                 }
                 Err(error) if error.is_retriable() => error,
                 Err(error) => return Err(error),
@@ -168,9 +173,17 @@ impl Log {
             ::metrics::counter!(metrics::APPENDS_UNCERTAIN).increment(1);
             tokio::time::sleep(pause).await;
             wait = (wait * 2).min(LONGEST_WAIT);
-            wanted = self.still_wanted(records(), ends).await?;
+            (wanted, looked) = self.still_wanted(records(), ends).await?;
         }
-        Ok(Vec::new())
+        // What was found by looking stands among what others have appended.
+        for (at, found) in looked {
+            let end = ends.entry(at.clone()).or_default();
+            if *end < found {
+                skipped.push((Position { at, offset: *end }, found));
+                *end = found;
+            }
+        }
+        Ok(skipped)
     }
 
     /// Which trades stand in a stretch that others have written, or we without knowing it.
@@ -183,14 +196,16 @@ impl Log {
         .await
     }
 
-    /// Those of the records that do not stand behind `ends`.
-    async fn still_wanted(&self, wanted: Vec<Outgoing>, ends: &Ends) -> Result<Vec<Outgoing>, PortError> {
+    /// Those of the records that do not stand behind `ends`, and how far was looked.
+    async fn still_wanted(&self, wanted: Vec<Outgoing>, ends: &Ends) -> Result<(Vec<Outgoing>, Ends), PortError> {
         let places: BTreeSet<&TopicPartition> = wanted.iter().map(|record| &record.to).collect();
+        let mut looked = Ends::new();
         let mut found: BTreeMap<(TopicPartition, Option<Bytes>), usize> = BTreeMap::new();
         for at in places {
             let bounds = persist("log bounds", || self.scan.bounds(&at.topic)).await?;
             let end = bounds.into_iter().find(|bounds| bounds.at == *at).map_or(0, |bounds| bounds.end);
             let from = Position { at: at.clone(), offset: ends.get(at).copied().unwrap_or_default() };
+            looked.insert(at.clone(), end);
             for_each(self.scan.as_ref(), from, end, |record| {
                 *found.entry((record.at.clone(), record.value.clone())).or_default() += 1;
             })
@@ -203,7 +218,8 @@ impl Log {
             }
             _ => false,
         };
-        Ok(wanted.into_iter().filter(|record| !is_there(record)).collect())
+        let wanted = wanted.into_iter().filter(|record| !is_there(record)).collect();
+        Ok((wanted, looked))
     }
 }
 

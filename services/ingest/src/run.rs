@@ -79,6 +79,7 @@ pub async fn run(
 enum Event {
     Stop,
     Published(Batch),
+    Refused(PortError),
     Page(Option<Page>),
     Feed(Decoded),
 }
@@ -143,6 +144,8 @@ impl Ingest {
             match event {
                 Event::Stop => return self.drained().await,
                 Event::Published(batch) => self.published(&batch),
+                // What is in hand stands behind what the log does not have.
+                Event::Refused(error) => return Err(error.into()),
                 Event::Page(Some(page)) => self.page(page),
                 Event::Page(None) => {}
                 Event::Feed(decoded) => self.arrived(decoded),
@@ -158,19 +161,22 @@ impl Ingest {
         tokio::select! {
             biased;
             () = stop.cancelled() => Ok(Event::Stop),
-            batch = self.publisher.done() => Ok(Event::Published(batch?)),
+            batch = self.publisher.done() => Ok(batch.map_or_else(Event::Refused, Event::Published)),
             page = next_page(self.backfill.as_mut()), if room => Ok(Event::Page(page)),
             event = self.feed.next(), if room && !self.ended => Ok(Event::Feed(decode(event?, self.clock.now()))),
         }
     }
 
     fn publish(&mut self) {
-        if !self.publisher.is_busy() && !self.batch.is_empty() {
-            self.to_mark = self.sequencer.unmarked(i64::from(self.config.mark_records));
-            self.publisher.publish(std::mem::take(&mut self.batch));
-        } else if !self.publisher.is_busy() && self.fence.is_due() {
+        if self.publisher.is_busy() {
+            return;
+        }
+        if self.fence.is_due() {
             self.publisher.look();
             self.fence.looking();
+        } else if !self.batch.is_empty() {
+            self.to_mark = self.sequencer.unmarked(i64::from(self.config.mark_records));
+            self.publisher.publish(std::mem::take(&mut self.batch));
         }
     }
 
@@ -339,6 +345,8 @@ impl Ingest {
         let now = self.clock.now();
         for (symbol, ids) in self.publisher.take_foreign() {
             self.sequencer.noticed(&symbol, &ids, now, &mut self.batch);
+            // The bounds were taken before anybody knew of these.
+            self.to_mark.clear();
         }
         self.fence.settled();
         for arrival in &batch.arrivals {

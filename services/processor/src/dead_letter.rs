@@ -9,6 +9,15 @@ use domain::record::{DEAD_OFFSET, DEAD_PARTITION, DEAD_TOPIC, DEAD_VALUE_BYTES, 
 use domain::{Headers, Outgoing, Position, Record, Topic, TopicPartition};
 use ports::{Bounds, LogScan, LogWriter, PortError, persist};
 
+/// How much of a record's key a letter keeps, in bytes.
+const DEAD_KEY_BYTES: usize = 64 * 1_024;
+
+/// How much of a record's headers a letter keeps, in bytes: the first that fit.
+const DEAD_HEADERS_BYTES: usize = 64 * 1_024;
+
+/// What a header weighs beside its name and value, at most.
+const HEADER_OVERHEAD: usize = 64;
+
 /// The dead letters of one source partition.
 #[derive(Debug)]
 pub struct DeadLetters {
@@ -52,12 +61,17 @@ impl DeadLetters {
             .with(DEAD_TOPIC, record.at.topic.as_str().to_owned())
             .with(DEAD_PARTITION, record.at.partition.to_string())
             .with(DEAD_OFFSET, record.offset.to_string());
+        // A letter must fit the log again; the whole record still stands where the headers say.
+        let mut room = DEAD_HEADERS_BYTES;
         for (name, value) in record.headers.iter() {
-            headers = headers.with(name, value.clone());
+            if let Some(rest) = room.checked_sub(name.len() + value.len() + HEADER_OVERHEAD) {
+                headers = headers.with(name, value.clone());
+                room = rest;
+            }
         }
-        // The whole record still stands where the headers say.
+        let key = record.key.as_ref().map(|key| key.slice(..key.len().min(DEAD_KEY_BYTES)));
         let value = record.value.as_ref().map(|value| value.slice(..value.len().min(DEAD_VALUE_BYTES)));
-        let letter = Outgoing { to: self.output.at.clone(), key: record.key.clone(), value, headers };
+        let letter = Outgoing { to: self.output.at.clone(), key, value, headers };
         self.pending.push((record.offset, letter));
     }
 
@@ -126,4 +140,27 @@ fn offset_of(letter: &Record, source: &TopicPartition) -> Option<i64> {
     let same_topic = first(DEAD_TOPIC)? == source.topic;
     let same_partition = first(DEAD_PARTITION)?.parse() == Ok(source.partition);
     (same_topic && same_partition).then(|| first(DEAD_OFFSET)?.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::Timestamp;
+
+    #[test]
+    fn a_letter_fits_the_log_whatever_it_keeps() {
+        let at = TopicPartition::new("crypto-stream", 0);
+        let large = bytes::Bytes::from(vec![b'x'; 900_000]);
+        let headers = Headers::new().with("large", large.clone()).with("small", "kept");
+        let (key, value) = (Some(large.clone()), Some(large));
+        let record = Record { at, offset: 7, appended_at: Timestamp::from_millis(1), key, value, headers };
+        let output = Position { at: TopicPartition::new("dead-letter", 0), offset: 0 };
+        let mut letters = DeadLetters { output, there: BTreeMap::new(), pending: Vec::new() };
+        letters.bury(&record, "no trade".to_owned());
+        let (_, letter) = &letters.pending[0];
+        let length = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, bytes::Bytes::len);
+        let headers: usize = letter.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        assert!(length(&letter.key) + length(&letter.value) + headers < 700_000);
+        assert!(letter.headers.iter().any(|(name, value)| name == "small" && &value[..] == b"kept"));
+    }
 }

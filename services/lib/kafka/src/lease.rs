@@ -123,7 +123,17 @@ impl KafkaLease {
 
     /// Waits until it is lost. Cancel-safe.
     pub async fn lost(&mut self) {
-        self.until(|state| *state == LeaseState::Lost).await;
+        let guard = self.guard.clone();
+        // The thread may wait long for an answer. Whoever takes over does not wait for the thread.
+        let expired = async {
+            while guard.state() != LeaseState::Held || guard.is_held() {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        tokio::select! {
+            () = self.until(|state| *state == LeaseState::Lost) => {}
+            () = expired => {}
+        }
     }
 
     async fn until(&mut self, wanted: impl FnMut(&LeaseState) -> bool) {
@@ -210,9 +220,6 @@ impl Member {
             let now = Instant::now();
             if self.is_due(now) {
                 self.ask(now);
-            }
-            if self.guard.state() == LeaseState::Held && !self.guard.is_held() {
-                self.state().send_replace(LeaseState::Lost);
             }
         }
     }

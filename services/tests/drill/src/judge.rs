@@ -74,7 +74,11 @@ impl Scene {
         Ok(Verdict { lost, doubled, others })
     }
 
-    fn audit(&self) -> anyhow::Result<Option<Value>> {
+    /// What an audit finds; nothing if it cannot be done.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn audit(&self) -> anyhow::Result<Option<Value>> {
         let config = self.audit_config()?;
         let run = fulltape(&["audit", "--json", "--config", &config]);
         // A server that is down is not a verdict.

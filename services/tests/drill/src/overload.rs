@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use e2e::{checkout, pause};
 
+use crate::judge::is_clean;
 use crate::scene::{Market, Role, Scene};
 use crate::table::seconds;
 
@@ -46,16 +47,20 @@ pub fn run(minutes: u64) -> anyhow::Result<ExitCode> {
     watch(&mut scene, length.saturating_sub(started.elapsed()), &mut most)?;
     println!("{} trades a second for {}, servers away for {}", RATE, seconds(started.elapsed()), seconds(AWAY));
     let mut is_within = true;
-    for (role, most) in &most {
-        let cap = caps[role];
-        is_within &= *most <= cap;
-        let done = scene.done(*role, 0)?;
+    for role in Role::ALL {
+        let (most, cap) = (*most.get(&role).context("a role whose memory nobody saw")?, caps[&role]);
+        is_within &= most <= cap;
+        let done = scene.done(role, 0)?;
         println!("{:<10} {most:>4} MiB at most, of {cap} MiB; {done} trades done", role.name());
     }
     let ended = scene.ended();
     println!("ended by themselves: {ended:?}");
+    // What is behind is pending; what is there must be right.
+    let report = scene.audit()?.context("the audit cannot be done")?;
+    println!("audit: {} pending, findings: {}", report["pending"], report["findings"]);
     scene.forget();
-    Ok(if is_within && ended.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let is_well = is_within && ended.is_empty() && is_clean(&report);
+    Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn watch(scene: &mut Scene, length: Duration, most: &mut BTreeMap<Role, u64>) -> anyhow::Result<()> {
@@ -63,7 +68,9 @@ fn watch(scene: &mut Scene, length: Duration, most: &mut BTreeMap<Role, u64>) ->
     let mut told = Instant::now();
     while started.elapsed() < length {
         for role in Role::ALL {
-            let rss = rss_mib(scene.id(role, 0)?).unwrap_or_default();
+            let process = scene.id(role, 0)?;
+            // One that has just ended by itself is started again below, and told in the end.
+            let Some(rss) = rss_mib(process) else { continue };
             let known = most.entry(role).or_default();
             *known = rss.max(*known);
         }

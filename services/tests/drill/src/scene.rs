@@ -276,9 +276,13 @@ impl Scene {
     /// # Errors
     /// If it refuses.
     pub fn exchange_fault(&self, json: &str) -> anyhow::Result<()> {
-        // Some faults cut the connection that asks for them.
+        let told = || self.exchange_faults().map(|faults| faults.values().sum::<u64>());
+        let before = told()?;
+        // Some faults cut the connection that asks for them, or those that come after it: the exchange counts them.
         let answer = post(self.exchange, "/sim/faults", json).unwrap_or_default();
         ensure!(!answer.contains("error"), "{json}: {answer}");
+        let happened = wait_for(Duration::from_secs(60), || told().is_ok_and(|now| now > before));
+        ensure!(happened, "{json}: the exchange did nothing");
         Ok(())
     }
 

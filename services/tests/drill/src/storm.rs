@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use anyhow::ensure;
 use e2e::pause;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
@@ -35,6 +36,7 @@ pub fn run(trades: u64) -> anyhow::Result<ExitCode> {
         None => rand::rng().random(),
     };
     eprintln!("FULLTAPE_TEST_SEED={seed}");
+    ensure!(e2e::python().is_some(), "FULLTAPE_TEST_PYTHON: expected a Python with pyarrow, to read the archive");
     let mut scene = Scene::open(Market { rate: RATE, trades: Some(trades), faults: FAULTS }, false)?;
     let outcome = weathered(&mut scene, trades, &mut SmallRng::seed_from_u64(seed));
     if let Ok(true) = outcome {

@@ -1,9 +1,11 @@
 //! The servers of `scripts/cluster`, and what other programs find in them.
 
-use std::path::Path;
-use std::process::Command;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use domain::Symbol;
+use domain::{Symbol, Trade};
 use exchange_sim::{Issued, SimConfig};
 
 use crate::market::compare;
@@ -36,12 +38,33 @@ pub fn download(into: &Path) -> String {
     to
 }
 
-/// The oracle computes the market again, and compares it with what others read in the tables and in the archive:
-/// of these symbols.
+/// The values of all records of the stream, a line each, as Kafka's own consumer reads them; the file.
+///
+/// # Panics
+/// If they cannot be read.
+fn stream(folder: &Path) -> PathBuf {
+    let topic = ["--topic", "crypto-stream"];
+    let ends = tool(&[&["kafka", "get-offsets"], &topic[..]].concat()).expect("Kafka knows its offsets");
+    let count: u64 = ends.lines().filter_map(|line| line.rsplit(':').next()?.trim().parse::<u64>().ok()).sum();
+    let file = folder.join("stream.txt");
+    let mut command = Command::new(checkout().join("scripts/cluster"));
+    command.args(["kafka", "console-consumer"]).args(topic);
+    command.args(["--from-beginning", "--max-messages", &count.to_string()]);
+    let status = command.stdout(File::create(&file).expect("a file")).stderr(Stdio::null()).status();
+    assert!(status.expect("the console consumer").success(), "the console consumer failed");
+    file
+}
+
+/// The oracle computes the market again, and compares it with what others read in the log, in the tables and in the
+/// archive: of these symbols.
 ///
 /// # Panics
 /// If anything is missing, too much or different.
 pub fn compare_independently(sim: &SimConfig, issued: &Issued, folder: &Path, symbols: &[Symbol]) {
+    let lines = BufReader::new(File::open(stream(folder)).expect("the stream")).lines();
+    // What is no trade is for the audit to tell.
+    let trades = lines.filter_map(|line| Trade::from_event(line.expect("text").as_bytes()).ok());
+    compare("log", trades, sim, issued, symbols);
     let rows = folder.join("trades.csv");
     let columns = "symbol, trade_id, price, quantity, trade_time_us, buyer_is_maker";
     let copy = format!("COPY crypto_ks.trades ({columns}) TO '{}'", rows.display());

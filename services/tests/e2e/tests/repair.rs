@@ -82,7 +82,11 @@ fn damage_is_found_and_mended() {
     type Harm = (&'static str, Box<dyn Fn(&Path)>, &'static str);
     let (middle, verbatim, gone) = (trades[2].clone(), raw[1].clone(), trades[3].clone());
     let last = trades[trades.len() - 1].clone();
-    let harms: [Harm; 8] = [
+    let (twin, elsewhere) = (trades[2].clone(), data.join("crypto_data/trades/date=2030-01-01"));
+    fs::create_dir(&elsewhere).unwrap();
+    let shifted = "symbol, hour_us + 3600000000, trade_time_ms + 3600000, trade_id, price, quantity,
+        trade_time_us + 3600000000, event_time_us, received_at_us, buyer_is_maker, origin";
+    let harms: [Harm; 11] = [
         ("a flipped bit in a file of trades", Box::new(move |_| flip_a_bit(&middle)), "damaged"),
         ("a flipped bit in a file of records", Box::new(move |_| flip_a_bit(&verbatim)), "damaged"),
         ("a file that is gone", Box::new(move |_| fs::remove_file(&gone).unwrap()), "broken_chain"),
@@ -105,6 +109,33 @@ fn damage_is_found_and_mended() {
             "surplus",
         ),
         (
+            "a row that stands in a second hour, too",
+            Box::new(move |data| {
+                sql(data, &format!("INSERT INTO trades SELECT {shifted} FROM trades WHERE trade_id = 100"));
+            }),
+            "surplus",
+        ),
+        (
+            "a row that moved to another hour",
+            Box::new(move |data| {
+                sql(
+                    data,
+                    &format!(
+                        "INSERT INTO trades SELECT {shifted} FROM trades WHERE trade_id = 200;
+                        DELETE FROM trades WHERE trade_id = 200 AND hour_us = 1723154400000000"
+                    ),
+                );
+            }),
+            "absent",
+        ),
+        (
+            "a second file of the same records",
+            Box::new(move |_| {
+                fs::copy(&twin, elsewhere.join(twin.file_name().unwrap())).unwrap();
+            }),
+            "broken_chain",
+        ),
+        (
             "an hour that is gone",
             Box::new(|data| sql(data, "DELETE FROM trades WHERE hour_us = 1723158000000000")),
             "absent",
@@ -123,12 +154,16 @@ fn damage_is_found_and_mended() {
             replay(folder.path());
         } else {
             assert_eq!(status, 0, "{what} was not mended: {:#}", report["findings"]);
-            assert_eq!(report["mended"].as_array().unwrap().len(), 1, "{what}: {:#}", report["mended"]);
+            let places = if what.contains("moved") { 2 } else { 1 };
+            assert_eq!(report["mended"].as_array().unwrap().len(), places, "{what}: {:#}", report["mended"]);
         }
         let (status, report) = audit(&["--deep", "--data", text(&data)]);
         assert_eq!((status, total(&report, "tables"), total(&report, "archive")), (0, TRADES, TRADES), "{what}");
     }
     assert_eq!(files(&data, "trades"), trades, "the same files under the same names");
+    fs::copy(&trades[0], trades[0].with_file_name("copy.parquet")).unwrap();
+    let (status, report) = audit(&["--data", text(&data)]);
+    assert_eq!((status, kinds(&report)), (1, vec!["stranger"]), "{report:#}");
 }
 
 #[test]
