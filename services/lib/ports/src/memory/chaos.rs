@@ -87,6 +87,8 @@ struct Inner {
 /// How much of an operation is done.
 pub(super) enum Extent {
     Whole,
+    /// All of it, when nobody expects it any more.
+    Late,
     Part(SmallRng),
 }
 
@@ -94,7 +96,7 @@ impl Extent {
     /// Whether the next item is done.
     pub(super) fn includes(&mut self) -> bool {
         match self {
-            Self::Whole => true,
+            Self::Whole | Self::Late => true,
             Self::Part(rng) => rng.random_bool(0.5),
         }
     }
@@ -102,7 +104,7 @@ impl Extent {
     /// How many bytes of `length` are done.
     pub(super) fn prefix(&mut self, length: usize) -> usize {
         match self {
-            Self::Whole => length,
+            Self::Whole | Self::Late => length,
             Self::Part(rng) => rng.random_range(0..=length),
         }
     }
@@ -244,7 +246,7 @@ impl Chaos {
                 let chaos = self.clone();
                 tokio::spawn(async move {
                     tokio::time::sleep(by).await;
-                    let outcome = if act(Extent::Whole).is_ok() { "done" } else { "refused" };
+                    let outcome = if act(Extent::Late).is_ok() { "done" } else { "refused" };
                     chaos.note(&format!("{what}: {outcome}, late"));
                 });
                 unknown("simulated time-out")

@@ -40,6 +40,7 @@ pub(super) struct State {
     topics: BTreeMap<Topic, Vec<Partition>>,
     groups: BTreeMap<String, Group>,
     patience: Duration,
+    landed_late: Vec<Position>,
 }
 
 #[derive(Default)]
@@ -52,7 +53,8 @@ struct Partition {
 impl MemoryLog {
     /// A log without topics.
     pub fn new(chaos: &Chaos, clock: Arc<dyn Clock>) -> Self {
-        let state = State { topics: BTreeMap::new(), groups: BTreeMap::new(), patience: PATIENCE };
+        let (topics, groups, landed_late) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        let state = State { topics, groups, patience: PATIENCE, landed_late };
         let inner = Inner { state: Mutex::new(state), changed: Notify::new(), chaos: chaos.clone(), clock };
         Self { inner: Arc::new(inner) }
     }
@@ -102,6 +104,11 @@ impl MemoryLog {
         state.topic(topic).into_iter().flatten().flat_map(|partition| partition.records.iter().cloned()).collect()
     }
 
+    /// The records whose append was carried out late, without any misfortune: for checkers.
+    pub fn landed_late(&self) -> Vec<Position> {
+        self.inner.lock().landed_late.clone()
+    }
+
     /// What a group has committed: for lag monitors and checkers.
     pub fn committed(&self, group: &str, at: &TopicPartition) -> Option<i64> {
         self.inner.lock().groups.get(group)?.committed.get(at).copied()
@@ -121,6 +128,9 @@ impl Inner {
             let partition = state.partition_mut(&record.to)?;
             positions.push(Position { at: record.to.clone(), offset: partition.end() });
             partition.push(record, now);
+        }
+        if matches!(extent, Extent::Late) {
+            state.landed_late.extend(positions.iter().cloned());
         }
         drop(state);
         self.changed.notify_waiters();
