@@ -88,7 +88,10 @@ impl Publisher {
             let began = name.split('-').next().and_then(|micros| micros.parse().ok()).map(Timestamp::from_micros);
             began.is_some_and(|began| began.plus(KEPT) < now)
         };
-        let Ok(runs) = self.archive.list(lake::TEMPORARY).await else { return };
+        let runs = match self.archive.list(lake::TEMPORARY).await {
+            Ok(runs) => runs,
+            Err(error) => return tracing::warn!(%error, "what killed runs have left stays until the next start"),
+        };
         for run in runs.into_iter().filter(|run| run.is_folder && is_old(&run.name) && run.name != self.epoch) {
             let path = format!("{}/{}", lake::TEMPORARY, run.name);
             match self.archive.remove(&path).await {

@@ -10,7 +10,7 @@ use columns::{ArchivedTrade, Footer, Tail, decode_raw, decode_trades, read_foote
 use domain::lake::{self, PartName};
 use domain::{Headers, Outgoing, Record, Timestamp, TopicPartition};
 use ports::memory::{Chaos, Faults, MemoryArchive, MemoryLog, SimClock};
-use ports::{LogWriter, PortError};
+use ports::{Archive, Clock, LogWriter, PortError};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -190,6 +190,21 @@ async fn memory_is_bounded() {
     assert!(!world.archive.files().is_empty());
     archiver.stopped().await;
     world.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_killed_runs_left_goes_after_a_day() {
+    let mut world = World::new(5);
+    let began = |hours: i64| world.clock.now().micros() - hours * 3_600_000_000;
+    let old = format!("{}/{}-elsewhere/0", lake::TEMPORARY, began(25));
+    let young = format!("{}/{}-elsewhere/0", lake::TEMPORARY, began(23));
+    let strange = format!("{}/notes/0", lake::TEMPORARY);
+    for path in [&old, &young, &strange] {
+        world.archive.write(path, Bytes::from_static(b"half a file")).await.unwrap();
+    }
+    world.start().stopped().await;
+    let left: Vec<String> = world.archive.files().into_iter().map(|(path, _)| path).collect();
+    assert_eq!(left, [young, strange]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -28,7 +28,7 @@ pub struct Chain {
     files: BTreeMap<(i32, i64), ArchiveFile>,
     /// Those that start where another one does, on an earlier date: readers see both.
     pub twins: Vec<ArchiveFile>,
-    /// Parquet files beside them that are none of ours: readers see them, too.
+    /// Files beside them that are none of ours: readers see them, too.
     pub strangers: Vec<String>,
 }
 

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use audit::report::Damage;
 use audit::{AuditPorts, Report, Topics, repair};
-use domain::{GapRow, Headers, Outgoing, Position, Record, Symbol, Timestamp, TopicPartition, TradeRow, topics};
+use domain::{Headers, Outgoing, Position, Record, Symbol, Timestamp, TopicPartition, TradeRow, topics};
 use ports::memory::{Chaos, MemoryArchive, MemoryLog, MemoryTables};
-use ports::{Checkpoint, CompletenessView, LogScan, LogWriter, PortError, SystemClock, TableQuery, Tables};
+use ports::{Bounds, LogScan, LogWriter, PortError, SystemClock, Tables};
 
 const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
 
@@ -28,7 +28,7 @@ async fn rows(log: &MemoryLog, from: i64) -> Vec<TradeRow> {
     records.iter().map(|record| TradeRow::from_record(record).unwrap()).collect()
 }
 
-/// Tables into which a trade comes while somebody reads them.
+/// A log to which a trade comes, and goes on to the tables, while somebody reads it.
 struct Busy {
     log: MemoryLog,
     tables: MemoryTables,
@@ -36,35 +36,18 @@ struct Busy {
 }
 
 #[async_trait]
-impl TableQuery for Busy {
-    async fn load_checkpoint(&self, role: &str, at: &TopicPartition) -> Result<Option<Checkpoint>, PortError> {
-        self.tables.load_checkpoint(role, at).await
+impl LogScan for Busy {
+    async fn bounds(&self, topic: &str) -> Result<Vec<Bounds>, PortError> {
+        self.log.bounds(topic).await
     }
 
-    async fn trades(
-        &self,
-        symbol: &Symbol,
-        hour: Timestamp,
-        after: Option<(Timestamp, u64)>,
-        limit: usize,
-    ) -> Result<Vec<TradeRow>, PortError> {
+    async fn read(&self, from: &Position, end: i64) -> Result<Vec<Record>, PortError> {
+        let records = self.log.read(from, end).await?;
         if !self.is_done.swap(true, Ordering::Relaxed) {
             let positions = self.log.append(vec![outgoing(50)]).await?;
             self.tables.write_trades(&rows(&self.log, positions[0].offset).await).await?;
         }
-        self.tables.trades(symbol, hour, after, limit).await
-    }
-
-    async fn count_trades(&self, symbol: &Symbol, hour: Timestamp) -> Result<u64, PortError> {
-        self.tables.count_trades(symbol, hour).await
-    }
-
-    async fn gaps(&self, symbol: &Symbol) -> Result<Vec<GapRow>, PortError> {
-        self.tables.gaps(symbol).await
-    }
-
-    async fn completeness(&self, symbol: &Symbol, day: Timestamp) -> Result<Vec<CompletenessView>, PortError> {
-        self.tables.completeness(symbol, day).await
+        Ok(records)
     }
 }
 
@@ -76,9 +59,9 @@ async fn what_is_stored_meanwhile_is_not_taken_away() {
     log.append((1..=10).map(outgoing).collect()).await.unwrap();
     let stored = rows(&log, 0).await;
     tables.write_trades(&stored[..9]).await.unwrap();
-    let busy = Busy { log: log.clone(), tables: tables.clone(), is_done: AtomicBool::new(false) };
-    let ports =
-        AuditPorts { scan: Arc::new(log), query: Arc::new(busy), archive: Arc::new(MemoryArchive::new(&chaos)) };
+    let busy = Busy { log, tables: tables.clone(), is_done: AtomicBool::new(false) };
+    let archive = Arc::new(MemoryArchive::new(&chaos));
+    let ports = AuditPorts { scan: Arc::new(busy), query: Arc::new(tables.clone()), archive };
     let symbol: Symbol = "BTCUSDT".parse().unwrap();
     let report = Report {
         damage: vec![Damage::Hour { symbol, hour: stored[0].hour() }],
