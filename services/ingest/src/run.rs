@@ -356,6 +356,11 @@ impl Ingest {
         let trades = batch.arrivals.len() as u64;
         self.summary.published += trades;
         ::metrics::counter!(metrics::TRADES_PUBLISHED).increment(trades);
+        // Of a recording, the time of receipt is long ago.
+        if let Some(oldest) = batch.arrivals.iter().find(|arrival| arrival.origin != Origin::Replay) {
+            let waited = now.micros_since(oldest.received_at).max(0);
+            ::metrics::histogram!(metrics::PUBLISH_LATENCY).record(waited as f64 / 1e6);
+        }
         ::metrics::gauge!(metrics::TRADES_MISSING).set(self.sequencer.missing() as f64);
     }
 

@@ -1,0 +1,71 @@
+"""Runs benchmarks by name; see scripts/bench."""
+
+import argparse
+import datetime
+import importlib
+import signal
+import sys
+
+from . import report
+from .process import Failed
+from .sides import fetch_connectors
+from .site import CHECKOUT, Site, commit, machine
+
+BENCHES = {
+    "drain": "a log of 2,000,000 trades into tables and archive, against Spark and bare loops",
+    "steady": "1,000, 5,000 and 10,000 trades a second for a minute, against Spark",
+    "ingest": "WebSocket to Kafka, against Python clients and a bare loop",
+    "embedded": "a replay of 5,000,000 trades in one process, against a bare loop; and its audit",
+    "alone": "the libraries and servers underneath",
+    "scale": "1 to 1,000 symbols, 2 to 64 partitions, ten million trades",
+    "footprint": "start-up, and what idle roles need",
+}
+
+
+def tell(result):
+    figures = ", ".join(f"{name} {report.number(value)}" for name, value in report.flat(result))
+    print(f"  {result['what']}, {result['side']}, round {result['round'] + 1}: {figures}", file=sys.stderr, flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="name", help=", ".join(BENCHES) + "; all of them if none is named")
+    parser.add_argument("--rounds", type=int, help="3 unless told, 1 with --quick")
+    parser.add_argument("--trades", type=int, help="instead of each benchmark's own number")
+    parser.add_argument("--quick", action="store_true", help="less of everything, one round: whether it works")
+    parser.add_argument("--list", action="store_true", help="name the benchmarks and exit")
+    options = parser.parse_args()
+    if options.list:
+        print("\n".join(f"{name:<10} {what}" for name, what in BENCHES.items()))
+        return 0
+    if unknown := [name for name in options.names if name not in BENCHES]:
+        parser.error(f"unknown: {', '.join(unknown)}; expected one of {', '.join(BENCHES)}")
+    options.rounds = options.rounds or (1 if options.quick else 3)
+    options.tell = tell
+    # As an interrupt, so that everything started is stopped.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    fetch_connectors()
+    facts = {"command": " ".join(["scripts/bench", *sys.argv[1:]]), "commit": commit(), "machine": machine()}
+    failed = []
+    for name in options.names or BENCHES:
+        print(f"── {name}: {BENCHES[name]}", file=sys.stderr, flush=True)
+        site = Site()
+        try:
+            results = importlib.import_module(f".{name}", __package__).run(site, options)
+        except Failed as failure:
+            print(f"{name}: {failure}", file=sys.stderr)
+            failed.append(name)
+            continue
+        finally:
+            site.close()
+        print(report.table(results))
+        if not options.quick:
+            day = datetime.date.today().isoformat()
+            report.write(CHECKOUT / f"bench/results/{name}.json", name, results, facts | {"date": day})
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""A replay through the embedded mode, against a bare loop; then its audit."""
+
+import json
+import shutil
+import time
+
+from .process import Failed, run as run_command
+from .site import TARGET
+
+
+def run(site, options):
+    trades = options.trades or (500_000 if options.quick else 5_000_000)
+    archive = site.folder / "public"
+    run_command([TARGET / "examples/public_archive", archive, trades])
+    files = sorted(archive.glob("*.csv"))
+    results = []
+    for nth in range(options.rounds):
+        data = site.folder / "embedded"
+        shutil.rmtree(data, ignore_errors=True)
+        sources = [word for file in files for word in ("--source", f"replay:{file}")]
+        sides = {
+            "fulltape": [site.binary(), "up", "--once", "--data", data, *sources],
+            "bare loop": [site.limits_binary(), "embedded", "--trades", trades, "--folder", site.folder / "bare", *files],
+        }
+        for name, command in sides.items():
+            results.append({"what": "replay", "side": name, "round": nth} | timed(site, name, command, trades))
+            options.tell(results[-1])
+        for what, more in (("first audit", []), ("second audit", []), ("deep audit", ["--deep"])):
+            result = timed(site, "audit", [site.binary(), "audit", "--data", data, *more], trades)
+            results.append({"what": what, "side": "fulltape", "round": nth} | result)
+            options.tell(results[-1])
+        report = json.loads(run_command([site.binary(), "audit", "--json", "--data", data]))
+        if report["findings"]:
+            raise Failed(f"the audit found: {report['findings']}")
+    return results
+
+
+def timed(site, name, command, trades):
+    """From a process's start to its end."""
+    began = time.monotonic()
+    process = site.start(name, command)
+    cpu = 0.0
+    while process.child.poll() is None:
+        cpu = max(cpu, process.cpu_seconds())
+        time.sleep(0.02)
+    seconds = time.monotonic() - began
+    if process.child.returncode:
+        raise Failed(f"{name} ended with {process.child.returncode}:\n{process.tail()}")
+    return {
+        "events": trades,
+        "per_second": trades / seconds,
+        "cpu_us_per_event": cpu / trades * 1e6,
+        "cores": cpu / seconds,
+        "peak_rss_mib": process.peak / 2**20,
+    }

@@ -1,0 +1,60 @@
+"""What a role needs before there is anything to do: time until the first row, memory, processors, disk."""
+
+import time
+
+from .process import until
+from .sides import Fulltape, Spark
+
+IDLE_SECONDS = 30
+FIRST = 10
+
+
+def run(site, options):
+    results = [{"what": "binary", "side": "fulltape", "round": 0, "mib": site.binary().stat().st_size / 2**20}]
+    for nth in range(options.rounds):
+        for name in ("fulltape", "spark"):
+            results.append({"what": "first row", "side": name, "round": nth} | first_row(site, name))
+            options.tell(results[-1])
+        for role in ("processor", "archiver", "ingest"):
+            results.append({"what": f"idle {role}", "side": "fulltape", "round": nth} | idle(site, role, options))
+            options.tell(results[-1])
+        results.append({"what": "idle job", "side": "spark", "round": nth} | idle(site, "spark", options))
+        options.tell(results[-1])
+    return results
+
+
+def first_row(site, name):
+    """From the start of the process until the trades that wait for it are in the table."""
+    config = site.fill(f"first-{site.runs}", FIRST)
+    site.empty_tables()
+    topic = f"{config.stem}-stream"
+    side = Fulltape(site, config, ("processor",)) if name == "fulltape" else Spark(site, "spark", topic, archive=False)
+    began = time.monotonic()
+    try:
+        side.start()
+        until(lambda: side.check() or side.done() >= FIRST, 120, f"{name} stores a row", pause=0.005)
+        return {"start_to_row_s": time.monotonic() - began}
+    finally:
+        side.stop()
+
+
+def idle(site, role, options):
+    """A role with nothing to do."""
+    site.up()
+    name = f"idle-{site.runs}"
+    config = site.config(name, source=['from = ["binance"]'], binance=silent_exchange())
+    side = Spark(site, "spark", f"{name}-stream") if role == "spark" else Fulltape(site, config, (role,))
+    try:
+        side.start()
+        time.sleep(20 if role == "spark" else 5)
+        side.check()
+        cpu, seconds = side.cpu_seconds(), 5 if options.quick else IDLE_SECONDS
+        time.sleep(seconds)
+        return {"rss_mib": side.rss() / 2**20, "cores": (side.cpu_seconds() - cpu) / seconds}
+    finally:
+        side.stop()
+
+
+def silent_exchange():
+    """Nobody is there: ingest goes on trying."""
+    return ['ws_url = "ws://127.0.0.1:9"', 'rest_url = "http://127.0.0.1:9"']

@@ -1,0 +1,163 @@
+"""The two ways from the log to tables and archive."""
+
+import shutil
+import socket
+import sys
+import urllib.request
+
+from .process import Failed, run
+from .site import BROKERS, CACHE, CHECKOUT, HDFS
+
+CONNECTORS = CACHE / "bench" / "connectors"
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Side:
+    """Something that brings a topic to tables, to the archive, or to both."""
+
+    def __init__(self, site, name):
+        self.site, self.name, self.processes = site, name, []
+
+    def check(self):
+        for process in self.processes:
+            process.check()
+
+    def cpu_seconds(self):
+        return sum(process.cpu_seconds() for process in self.processes)
+
+    def rss(self):
+        return sum(process.rss() for process in self.processes)
+
+    def peak_mib(self):
+        return sum(process.peak for process in self.processes) / 2**20
+
+    def stop(self):
+        for process in self.processes:
+            process.stop()
+
+
+class Fulltape(Side):
+    """A process for each role."""
+
+    def __init__(self, site, config, roles=("processor", "archiver")):
+        super().__init__(site, "fulltape")
+        self.config, self.roles, self.ports = config, roles, {}
+        self.folder = f"/bench/{config.stem}"
+
+    def start(self):
+        for role in self.roles:
+            self.ports[role] = free_port()
+            command = [self.site.binary(), role, "--config", self.config]
+            listen = {"FULLTAPE__ADMIN__LISTEN": f"127.0.0.1:{self.ports[role]}"}
+            self.processes.append(self.site.start(role, command, listen))
+
+    def metrics(self, role):
+        """Sums over labels, by name."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[role]}/metrics", timeout=5) as answer:
+                text = answer.read().decode()
+        except OSError:
+            self.check()
+            return {}
+        found = {}
+        for line in text.splitlines():
+            if line and not line.startswith("#"):
+                name, value = line.rsplit(" ", 1)
+                name = name.split("{")[0]
+                found[name] = found.get(name, 0) + float(value)
+        return found
+
+    def read(self):
+        """Trades that every role has at least read."""
+        return min(self._done(role, {"archive_lag_records"}) for role in self.roles)
+
+    def done(self):
+        """Trades that are where they belong."""
+        return min(self._done(role, set()) for role in self.roles)
+
+    def _done(self, role, more):
+        names = {"trades_stored_total"} if role == "processor" else {"trades_archived_total"} | more
+        metrics = self.metrics(role)
+        return sum(value for name, value in metrics.items() if name in names)
+
+
+class Spark(Side):
+    """One job with a query for each sink. `local[2]` is its best on two cores; the tutorials have a master and two
+    workers, and a table keyed by second."""
+
+    def __init__(self, site, name, topic, table="trades", archive=True, standalone=False, more=()):
+        super().__init__(site, name)
+        self.topic, self.table, self.archive, self.standalone, self.more = topic, table, archive, standalone, more
+        self.queries = (1 if table else 0) + (1 if archive else 0)
+        self.folder = f"/bench/{name}-{site.runs}"
+        self.rows, self.started = {}, 0
+
+    def start(self):
+        import pyspark
+
+        home = pyspark.__path__[0]
+        environment = {"SPARK_LOCAL_IP": "127.0.0.1", "HADOOP_USER_NAME": "fulltape", "SPARK_HOME": home}
+        master, memory = "local[2]", {"PYSPARK_SUBMIT_ARGS": "--driver-memory 2g pyspark-shell"}
+        if self.standalone:
+            master = self._workers(home, environment)
+            memory = {"PYSPARK_SUBMIT_ARGS": "--driver-memory 1g --executor-memory 1g pyspark-shell"}
+        job = [
+            sys.executable,
+            CHECKOUT / "bench/peers/spark_tape.py",
+            *("--master", master, "--jars", ",".join(map(str, sorted(CONNECTORS.glob("*.jar"))))),
+            *("--brokers", BROKERS, "--topic", self.topic, "--hdfs", HDFS, "--folder", self.folder),
+            *(("--table", self.table) if self.table else ()),
+            *(("--archive",) if self.archive else ()),
+            *self.more,
+        ]
+        self.job = self.site.start(self.name, job, environment | memory)
+        self.processes.append(self.job)
+
+    def _workers(self, home, environment):
+        port = free_port()
+        bind = ["--host", "127.0.0.1"]
+        spark = f"{home}/bin/spark-class"
+        master = [spark, "org.apache.spark.deploy.master.Master", *bind, "--port", port, "--webui-port", free_port()]
+        self.processes.append(self.site.start("spark-master", master, environment))
+        for nth in range(2):
+            work = self.site.folder / f"spark-work-{self.site.runs}-{nth}"
+            worker = [spark, "org.apache.spark.deploy.worker.Worker", *bind, "--port", free_port()]
+            worker += ["--webui-port", free_port(), "--cores", 1, "--memory", "1g", "--work-dir", work]
+            worker += [f"spark://127.0.0.1:{port}"]
+            self.processes.append(self.site.start(f"spark-worker-{nth}", worker, environment))
+        return f"spark://127.0.0.1:{port}"
+
+    def _listen(self):
+        for line in self.job.lines():
+            if "failed" in line:
+                raise Failed(f"{self.name}: {line['failed']}")
+            self.started = max(self.started, line.get("started", 0))
+            if "query" in line:
+                self.rows[line["query"]] = line["rows"]
+
+    def is_started(self):
+        self._listen()
+        return self.started == self.queries
+
+    def done(self):
+        self._listen()
+        return min(self.rows.values()) if len(self.rows) == self.queries else 0
+
+    read = done
+
+
+def fetch_connectors():
+    """Spark's connectors from Maven, pinned by the pom beside the job."""
+    pom = CHECKOUT / "bench/peers/pom.xml"
+    kept = CONNECTORS / "pom.xml"
+    if kept.exists() and kept.read_text() == pom.read_text():
+        return
+    shutil.rmtree(CONNECTORS, ignore_errors=True)
+    copy = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={CONNECTORS}"]
+    run(["mvn", "-B", "-q", "-f", pom, *copy], patience=1800)
+    shutil.copy(pom, kept)

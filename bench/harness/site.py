@@ -1,0 +1,134 @@
+"""The servers and the folders of a run: everything that the sides have in common."""
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from .process import Process, run
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fulltape"
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", CHECKOUT / "target")) / "release"
+BROKERS = "127.0.0.1:19092,127.0.0.1:29092"
+HDFS = "hdfs://127.0.0.1:8020"
+
+SPARK_TABLE = """CREATE TABLE IF NOT EXISTS crypto_ks.trades_by_second (
+  symbol text, time timestamp, price decimal, quantity decimal, PRIMARY KEY (symbol, time))"""
+
+
+class Site:
+    """A folder, and the servers of scripts/cluster once somebody needs them."""
+
+    def __init__(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="fulltape-bench."))
+        self.environment = {"FULLTAPE_CLUSTER_DIR": str(self.folder / "cluster"), "FULLTAPE_BIN": str(self.binary())}
+        self.is_up = False
+        self.runs = 0
+
+    @staticmethod
+    def binary():
+        return TARGET / "fulltape"
+
+    def up(self):
+        if not self.is_up:
+            self.is_up = True
+            self.cluster("up")
+            self.cluster("cqlsh", "-e", SPARK_TABLE)
+
+    def close(self):
+        if self.is_up:
+            self.cluster("wipe")
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def cluster(self, *words):
+        return run([CHECKOUT / "scripts/cluster", *words], self.environment)
+
+    def limits(self, name, *words, patience=900):
+        """A bare loop, from its start to its end."""
+        return self.start(f"limits-{name}", [self.limits_binary(), name, *words]).result(patience)
+
+    @staticmethod
+    def limits_binary():
+        return TARGET / "limits"
+
+    def start(self, name, command, environment=None):
+        self.runs += 1
+        return Process(f"{self.runs:03}-{name}", command, self.folder, environment)
+
+    def config(self, name, **settings):
+        """A file of settings for the roles: those of scripts/cluster, topics and archive of its own."""
+        topic = settings.pop("topic", f"{name}-stream")
+        partitions = settings.pop("partitions", 6)
+        more = "\n".join(f"[{section}]\n" + "\n".join(lines) for section, lines in settings.items())
+        path = self.folder / f"{name}.toml"
+        path.write_text(
+            f"""[log]
+kind = "kafka"
+stream = "{topic}"
+gaps = "{name}-gaps"
+dead_letter = "{name}-dead-letter"
+lease = "{name}-lease"
+partitions = {partitions}
+replication = 2
+kafka.brokers = "{BROKERS}"
+[tables]
+kind = "cassandra"
+cassandra.contact_points = ["127.0.0.1:9042", "127.0.0.2:9042"]
+[archive]
+kind = "hdfs"
+hdfs.url = "{HDFS}"
+hdfs.root = "/bench/{name}"
+{more}
+"""
+        )
+        run([self.binary(), "init", "--config", path])
+        return path
+
+    def fill(self, name, trades, symbols=10, partitions=6):
+        """A topic with so many trades; its settings file."""
+        self.up()
+        config = self.config(name, partitions=partitions)
+        self.limits("produce", "--topic", f"{name}-stream", "--trades", trades, "--symbols", symbols)
+        return config
+
+    def empty_tables(self):
+        for table in ("trades", "trades_by_second", "checkpoints", "completeness", "gaps"):
+            self.cluster("cqlsh", "-e", f"TRUNCATE crypto_ks.{table}")
+
+    def rows(self):
+        """Rows of the table, and how many ids they have."""
+        return self.limits("count")
+
+    def files(self, folder):
+        """The Parquet files below a folder on HDFS: name, bytes, time of their end in seconds."""
+        listed = self.cluster("hdfs", "dfs", "-find", folder, "-name", "*.parquet")
+        names = [line for line in listed.splitlines() if line.startswith("/") and "/_" not in line]
+        if not names:
+            return []
+        told = self.cluster("hdfs", "dfs", "-stat", "%n %b %Y", *names)
+        stats = [line.split() for line in told.splitlines() if line.count(" ") == 2]
+        return [(name, int(size), int(at) / 1000) for name, (_, size, at) in zip(names, stats, strict=True)]
+
+    def fetched(self, folder):
+        """A local copy of a folder on HDFS."""
+        copy = self.folder / f"copy-{self.runs}"
+        shutil.rmtree(copy, ignore_errors=True)
+        self.cluster("hdfs", "dfs", "-get", folder, copy)
+        return copy
+
+
+def commit():
+    words = ["git", "-C", CHECKOUT, "rev-parse", "--short", "HEAD"]
+    return run(words).strip()
+
+
+def machine():
+    """What the figures depend on."""
+    info = Path("/proc/cpuinfo").read_text()
+    models = [line.split(":", 1)[1].strip() for line in info.splitlines() if line.startswith("model name")]
+    memory = int(Path("/proc/meminfo").read_text().split()[1]) / 2**20
+    return {"cores": os.cpu_count(), "model": models[0] if models else "unknown", "memory_gib": round(memory)}
+
+

@@ -1,0 +1,186 @@
+//! librdkafka alone.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::Context;
+use clap::Args;
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Header, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use serde_json::Value;
+
+use crate::Topic;
+use crate::event::Tape;
+use crate::meter::Meter;
+
+/// The first trade of a topic that is filled at once: on an hour, so that every run has the same table partitions.
+const BEGAN_MS: i64 = 1_699_999_200_000;
+
+/// Of such trades so many are a second apart.
+const PER_SECOND: i64 = 1_000;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Fills a topic.
+#[derive(Debug, Args)]
+pub struct Produce {
+    #[command(flatten)]
+    to: Topic,
+    #[arg(long, default_value_t = 10)]
+    symbols: usize,
+    /// Trades a second, their times those of the clock; without it as fast as it goes, and times that are the same
+    /// in every run.
+    #[arg(long)]
+    rate: Option<u64>,
+}
+
+impl Produce {
+    pub fn run(&self) -> anyhow::Result<Value> {
+        let producer = producer(&self.to.brokers)?;
+        let partitions = partitions(producer.client(), &self.to.topic)?;
+        let mut tape = Tape::of(self.symbols);
+        let mut event = String::new();
+        let mut meter = Meter::of(self.to.trades);
+        let started = Instant::now();
+        for n in 0..self.to.trades {
+            let (time_ms, received_at) = match self.rate {
+                Some(rate) => {
+                    let due = Duration::from_micros(n * 1_000_000 / rate);
+                    // A millisecond's worth at once: nobody sleeps for less.
+                    if due > started.elapsed() + Duration::from_millis(1) {
+                        pause(due.saturating_sub(started.elapsed()));
+                    }
+                    let now = now_micros();
+                    (now / 1_000, now)
+                }
+                None => {
+                    let time = BEGAN_MS + (n as i64) * 1_000 / PER_SECOND;
+                    (time, time * 1_000)
+                }
+            };
+            let (nth, symbol) = tape.issue(time_ms, &mut event);
+            let partition = (nth % partitions) as i32;
+            let received_at = received_at.to_string();
+            let headers = OwnedHeaders::new()
+                .insert(Header { key: "origin", value: Some("live") })
+                .insert(Header { key: "received_at", value: Some(&received_at) })
+                .insert(Header { key: "source", value: Some("bench") });
+            let record = BaseRecord::to(&self.to.topic)
+                .partition(partition)
+                .key(symbol)
+                .payload(event.as_str())
+                .headers(headers);
+            send(&producer, record)?;
+            meter.add(1);
+        }
+        producer.flush(PATIENCE)?;
+        meter.line()
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "a rate is kept by waiting")]
+fn pause(duration: Duration) {
+    std::thread::sleep(duration);
+}
+
+#[allow(clippy::disallowed_methods, reason = "trades that are issued now have the time of now")]
+pub fn now_micros() -> i64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64)
+}
+
+/// A producer with the settings of ingest.
+///
+/// # Errors
+/// If librdkafka refuses them.
+pub fn producer(brokers: &str) -> anyhow::Result<ThreadedProducer<DefaultProducerContext>> {
+    Ok(producer_config(brokers).create()?)
+}
+
+/// The settings of ingest.
+pub fn producer_config(brokers: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", brokers)
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("compression.type", "lz4")
+        .set("linger.ms", "5")
+        .set("queue.buffering.max.messages", "200000");
+    config
+}
+
+/// Sends, and waits while the producer's queue is full.
+///
+/// # Errors
+/// If the record is refused.
+pub fn send<C: rdkafka::producer::ProducerContext<Part>, Part: rdkafka::producer::Partitioner>(
+    producer: &ThreadedProducer<C, Part>,
+    mut record: BaseRecord<'_, str, str, C::DeliveryOpaque>,
+) -> anyhow::Result<()> {
+    loop {
+        match producer.send(record) {
+            Ok(()) => return Ok(()),
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                record = back;
+                pause(Duration::from_millis(1));
+            }
+            Err((error, _)) => return Err(error.into()),
+        }
+    }
+}
+
+/// How many partitions a topic has.
+///
+/// # Errors
+/// If nobody says.
+pub fn partitions<C: rdkafka::ClientContext>(
+    client: &rdkafka::client::Client<C>,
+    topic: &str,
+) -> anyhow::Result<usize> {
+    let metadata = client.fetch_metadata(Some(topic), PATIENCE)?;
+    let topic = metadata.topics().first().context("a topic")?;
+    anyhow::ensure!(!topic.partitions().is_empty(), "{}: no such topic", topic.name());
+    Ok(topic.partitions().len())
+}
+
+/// Every record of a topic, from its beginning, until there are as many as expected.
+///
+/// # Errors
+/// If no record comes for a minute.
+pub fn each(topic: &Topic, mut act: impl FnMut(&BorrowedMessage<'_>) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", &topic.brokers)
+        .set("group.id", "limits")
+        .set("enable.auto.commit", "false")
+        .set("queued.max.messages.kbytes", "65536")
+        .create()?;
+    let mut all = TopicPartitionList::new();
+    for partition in 0..partitions(consumer.client(), &topic.topic)? {
+        all.add_partition_offset(&topic.topic, partition as i32, Offset::Beginning)?;
+    }
+    consumer.assign(&all)?;
+    for _ in 0..topic.trades {
+        let message = consumer.poll(PATIENCE).context("no record for a minute")??;
+        act(&message)?;
+    }
+    Ok(())
+}
+
+/// Reads a topic.
+///
+/// # Errors
+/// If it is shorter than expected.
+pub fn consume(topic: &Topic) -> anyhow::Result<Value> {
+    let mut meter = Meter::of(topic.trades);
+    let mut bytes = 0;
+    each(topic, |message| {
+        bytes += message.payload_len();
+        meter.add(1);
+        Ok(())
+    })?;
+    std::hint::black_box(bytes);
+    meter.line()
+}

@@ -1,0 +1,149 @@
+"""The tape as a Spark job: Kafka to Cassandra and to Parquet on HDFS, by Structured Streaming.
+
+Prints a line of JSON after each batch: which query, how many rows so far. Ends by SIGTERM.
+"""
+
+import argparse
+import json
+
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as f
+from pyspark.sql.streaming import StreamingQueryListener
+
+EVENT = "s string, t long, p string, q string, T long, E long, m boolean"
+NUMBER = "decimal(38, 18)"
+
+
+class Progress(StreamingQueryListener):
+    def __init__(self):
+        self.rows = {}
+
+    def onQueryStarted(self, event):
+        pass
+
+    def onQueryProgress(self, event):
+        name, rows = event.progress.name, event.progress.numInputRows
+        self.rows[name] = self.rows.get(name, 0) + rows
+        if rows:
+            print(json.dumps({"query": name, "rows": self.rows[name]}), flush=True)
+
+    def onQueryIdle(self, event):
+        pass
+
+    def onQueryTerminated(self, event):
+        if event.exception:
+            print(json.dumps({"failed": event.exception[:2000]}), flush=True)
+
+
+def options():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--master", required=True)
+    parser.add_argument("--jars", required=True)
+    parser.add_argument("--brokers", required=True)
+    parser.add_argument("--topic", required=True)
+    parser.add_argument("--hdfs", required=True)
+    parser.add_argument("--folder", required=True, help="of the job, on HDFS")
+    parser.add_argument("--table", help="of the keyspace crypto_ks")
+    parser.add_argument("--archive", action="store_true")
+    parser.add_argument("--at-once", type=int, default=200_000, help="records of a batch at most")
+    parser.add_argument("--start", choices=["earliest", "latest"], default="earliest")
+    parser.add_argument("--trigger", help="for example '10 seconds'; as soon as possible if not given")
+    return parser.parse_args()
+
+
+def session(options):
+    builder = SparkSession.builder.appName("tape").master(options.master)
+    settings = {
+        "spark.jars": options.jars,
+        "spark.ui.enabled": "false",
+        # `e` is the event's type and `E` its time.
+        "spark.sql.caseSensitive": "true",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.hadoop.fs.defaultFS": options.hdfs,
+        "spark.hadoop.dfs.replication": "2",
+        "spark.cassandra.connection.host": "127.0.0.1",
+        "spark.cassandra.output.consistency.level": "LOCAL_QUORUM",
+        "spark.cassandra.output.concurrent.writes": "64",
+        "spark.cassandra.output.batch.size.rows": "50",
+        "spark.cassandra.output.batch.grouping.buffer.size": "2000",
+    }
+    for name, value in settings.items():
+        builder = builder.config(name, value)
+    spark = builder.getOrCreate()
+    spark.sparkContext.setLogLevel("ERROR")
+    return spark
+
+
+def trades(spark, options):
+    log = (
+        spark.readStream.format("kafka")
+        .option("kafka.bootstrap.servers", options.brokers)
+        .option("subscribe", options.topic)
+        .option("startingOffsets", options.start)
+        .option("maxOffsetsPerTrigger", options.at_once)
+        .load()
+    )
+    event = f.from_json(f.col("value").cast("string"), EVENT).alias("event")
+    time = f.timestamp_millis(f.col("event.T"))
+    return log.select(event, "partition", "offset", "timestamp").select(
+        f.col("event.s").alias("symbol"),
+        f.date_trunc("hour", time).alias("hour"),
+        time.alias("trade_time"),
+        f.col("event.t").alias("trade_id"),
+        f.col("event.p").cast(NUMBER).alias("price"),
+        f.col("event.q").cast(NUMBER).alias("quantity"),
+        (f.col("event.T") * 1000).alias("trade_time_us"),
+        (f.col("event.E") * 1000).alias("event_time_us"),
+        f.unix_micros("timestamp").alias("received_at_us"),
+        f.col("event.m").alias("buyer_is_maker"),
+        f.lit("live").alias("origin"),
+        "partition",
+        "offset",
+        "timestamp",
+    )
+
+
+def to_table(rows, options):
+    columns = rows.drop("partition", "offset", "timestamp")
+    if options.table == "trades_by_second":
+        # As the tutorials key it.
+        columns = columns.select("symbol", f.date_trunc("second", "trade_time").alias("time"), "price", "quantity")
+    return (
+        columns.writeStream.queryName("table")
+        .format("org.apache.spark.sql.cassandra")
+        .option("keyspace", "crypto_ks")
+        .option("table", options.table)
+        .option("checkpointLocation", f"{options.folder}/checkpoints/table")
+        .outputMode("append")
+    )
+
+
+def to_archive(rows, options):
+    return (
+        rows.drop("hour")
+        .withColumn("date", f.to_date("timestamp"))
+        .writeStream.queryName("archive")
+        .format("parquet")
+        .option("path", f"{options.folder}/trades")
+        .option("compression", "zstd")
+        .option("checkpointLocation", f"{options.folder}/checkpoints/archive")
+        .partitionBy("date")
+        .outputMode("append")
+    )
+
+
+def main():
+    chosen = options()
+    spark = session(chosen)
+    spark.streams.addListener(Progress())
+    rows = trades(spark, chosen)
+    queries = [to_table(rows, chosen)] if chosen.table else []
+    queries += [to_archive(rows, chosen)] if chosen.archive else []
+    for query in queries:
+        (query.trigger(processingTime=chosen.trigger) if chosen.trigger else query).start()
+    print(json.dumps({"started": len(queries)}), flush=True)
+    spark.streams.awaitAnyTermination()
+
+
+if __name__ == "__main__":
+    main()
