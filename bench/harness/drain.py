@@ -10,6 +10,9 @@ from .sides import Fulltape, Spark
 
 TRADES = 2_000_000
 
+# A file ends when nothing has come for as long: at the end of a drain there is nothing more to come.
+ENDS_SOON = {"archiver": ["idle_ms = 200"]}
+
 
 def drained(site, side, trades, patience=900):
     """What a side does with a topic. Rate and CPU are counted from the tenth of the work on, on all sides."""
@@ -58,12 +61,10 @@ def checked(site, side, trades, table=True, archive=True):
 def sides(site, tables, archive, everything):
     """Constructors, in the order of a round."""
     roles = ("processor",) * tables + ("archiver",) * archive
-    # A file ends when nothing has come for as long: at the end of a drain there is nothing more to come.
-    settings = {"archiver": ["idle_ms = 200"]}
     table = "trades" if tables else None
 
     def fulltape(nth):
-        config = site.config(f"drain-{site.runs}-{nth}", topic="drain-stream", **settings)
+        config = site.config(f"drain-{site.runs}-{nth}", topic="drain-stream", **ENDS_SOON)
         return Fulltape(site, config, roles)
 
     chosen = {

@@ -1,6 +1,7 @@
 """A replay through the embedded mode, against a bare loop; then its audit."""
 
 import json
+import resource
 import shutil
 import time
 
@@ -37,15 +38,13 @@ def run(site, options):
 
 def timed(site, name, command, trades):
     """From a process's start to its end."""
-    began = time.monotonic()
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     process = site.start(name, command)
-    cpu = 0.0
-    while process.child.poll() is None:
-        cpu = max(cpu, process.cpu_seconds())
-        time.sleep(0.02)
-    seconds = time.monotonic() - began
-    if process.child.returncode:
-        raise Failed(f"{name} ended with {process.child.returncode}:\n{process.tail()}")
+    status = process.child.wait(3_600)
+    seconds, used = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if status:
+        raise Failed(f"{name} ended with {status}:\n{process.tail()}")
+    cpu = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
     return {
         "events": trades,
         "per_second": trades / seconds,

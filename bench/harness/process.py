@@ -105,7 +105,7 @@ class Process:
     def _watch(self):
         while self.child.poll() is None:
             self.peak = max(self.peak, self.rss())
-            time.sleep(0.25)
+            time.sleep(0.5)
 
 
 def run(command, environment=None, patience=600):

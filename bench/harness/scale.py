@@ -2,7 +2,7 @@
 
 import time
 
-from .drain import drained
+from .drain import ENDS_SOON, drained
 from .sides import Fulltape
 
 SYMBOLS = (1, 10, 100, 1_000)
@@ -17,7 +17,7 @@ def run(site, options):
         for what, symbols, partitions in shapes:
             site.empty_tables()
             name = f"scale-{site.runs}"
-            config = site.fill(name, trades, symbols, partitions)
+            config = site.fill(name, trades, symbols, partitions, **ENDS_SOON)
             side = Fulltape(site, config)
             result = drained(site, side, trades)
             label = f"{symbols} symbols" if what == "symbols" else f"{partitions} partitions, {symbols} symbols"

@@ -86,10 +86,10 @@ hdfs.root = "/bench/{name}"
         run([self.binary(), "init", "--config", path])
         return path
 
-    def fill(self, name, trades, symbols=10, partitions=6):
+    def fill(self, name, trades, symbols=10, partitions=6, **settings):
         """A topic with so many trades; its settings file."""
         self.up()
-        config = self.config(name, partitions=partitions)
+        config = self.config(name, partitions=partitions, **settings)
         self.limits("produce", "--topic", f"{name}-stream", "--trades", trades, "--symbols", symbols)
         return config
 

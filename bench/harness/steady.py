@@ -2,6 +2,8 @@
 
 import time
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .drain import checked
@@ -72,12 +74,14 @@ def until_file(site, side, trades):
     """From each trade to the end of its file, in seconds; the first fifth of trades is left out."""
     folder = f"{side.folder}/trades"
     copy = site.fetched(folder)
-    took = []
+    times, ends = [], []
     for name, _, ended in site.files(folder):
-        path = copy / name.removeprefix(f"{folder}/")
-        times = pq.read_table(path, columns=["trade_time"], partitioning=None)["trade_time"]
-        took += [(time.timestamp(), ended - time.timestamp()) for time in times.to_pylist()]
-    took = sorted(took)[trades // 5 :]
-    late = sorted(seconds for _, seconds in took)
-    at = lambda share: late[int((len(late) - 1) * share)]
-    return {"p50": at(0.5), "p99": at(0.99), "p99.9": at(0.999), "max": at(1)}
+        rows = pq.read_table(copy / name.removeprefix(f"{folder}/"), columns=["trade_time"], partitioning=None)
+        # Spark writes nanoseconds.
+        of_file = rows["trade_time"].cast(pa.timestamp("us", "UTC"), safe=False).cast(pa.int64()).to_numpy() / 1e6
+        times.append(of_file)
+        ends.append(np.full(len(of_file), ended))
+    times, ends = np.concatenate(times), np.concatenate(ends)
+    late = (ends - times)[np.argsort(times, kind="stable")][trades // 5 :]
+    found = np.quantile(late, (0.5, 0.99, 0.999, 1), method="higher")
+    return dict(zip(("p50", "p99", "p99.9", "max"), map(float, found), strict=True))

@@ -110,17 +110,31 @@ pub fn flipped_bit(scene: &mut Scene) -> anyhow::Result<Acted> {
     let block = block.context("no block is finalized")?;
     flip(&block, 1)?;
     ensure!(is_clean(&scene.audit_deeply(&[])?), "a deep audit cannot do with one good replica");
-    let name = block.file_name().context("a block has a name")?;
-    let other = find(&scene.cluster_folder().join("datanode-2"), &|path| path.file_name() == Some(name))?;
-    // HDFS may have made the bad replica anew from the good one, or not: so it is another bit this time.
-    for replica in other.iter().chain(block.exists().then_some(&block)) {
-        flip(replica, 2)?;
+    // HDFS may just be making the bad replica anew from the good one: then both are damaged once more. Each time it is
+    // another bit, for the same one twice would be none.
+    let mut is_seen = false;
+    for bit in [2, 4, 8] {
+        for replica in replicas(scene, &block)? {
+            flip(&replica, bit)?;
+        }
+        is_seen = !is_clean(&scene.audit_deeply(&[])?);
+        if is_seen {
+            break;
+        }
     }
-    ensure!(!is_clean(&scene.audit_deeply(&[])?), "a deep audit does not see that both replicas are damaged");
+    ensure!(is_seen, "a deep audit does not see that both replicas are damaged");
     let mended = scene.audit_deeply(&["--repair"])?;
     let count = mended["mended"].as_array().map_or(0, Vec::len);
     ensure!(is_clean(&mended) && count > 0, "{count} mended, and then {}", mended["findings"]);
     Ok(Acted::lasted(started))
+}
+
+/// Where a block is now, on both DataNodes.
+fn replicas(scene: &Scene, block: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let name = block.file_name().context("a block has a name")?;
+    let is_it = |path: &Path| path.file_name() == Some(name);
+    let nodes = ["datanode-1", "datanode-2"].map(|node| scene.cluster_folder().join(node));
+    Ok(nodes.iter().map(|node| find(node, &is_it)).collect::<anyhow::Result<Vec<_>>>()?.concat())
 }
 
 fn flip(block: &Path, bit: u8) -> anyhow::Result<()> {
