@@ -32,7 +32,7 @@ pub use repair::{Mended, repair};
 pub use report::{Finding, HourReport, Report, Verdict};
 pub use run::{AuditPorts, Progress, Told, audit};
 pub use scope::{Scope, Topics};
-pub use snapshot::{Lag, lag};
+pub use snapshot::{Lag, lag, settled};
 
 /// Why the audit could not be done.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +43,14 @@ pub enum AuditError {
     /// Records of the log that no file of the archive can hold.
     #[error("the log's records do not fit the archive: {0}")]
     Columns(#[from] columns::ColumnsError),
+    /// Tables or archive are still behind what the log had when somebody began to wait.
+    #[error("after {seconds} s, {behind} records are still not stored and archived")]
+    Unsettled {
+        /// For how long they were waited for.
+        seconds: u64,
+        /// How many there are.
+        behind: i64,
+    },
     /// A part of the audit ended without a result.
     #[error("the audit broke off: {0}")]
     BrokeOff(String),

@@ -23,8 +23,10 @@ pub enum Stretch {
 }
 
 /// The stretches of one dataset and partition, in order.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Plan {
+    /// Which partition.
+    pub at: TopicPartition,
     /// What is to be compared.
     pub stretches: Vec<Stretch>,
     /// Where the last of them ends.
@@ -60,7 +62,7 @@ pub async fn plan(
     limit: i64,
 ) -> Result<Plan, AuditError> {
     let links = links(archive, chain, proofs, lag.at.partition).await?;
-    let mut plan = Plan::default();
+    let mut plan = Plan::of(lag.at.clone());
     for link in links {
         let expected = plan.end.unwrap_or(lag.first);
         let start = link.file.name.start_offset;
@@ -71,11 +73,11 @@ pub async fn plan(
             continue;
         }
         if plan.end.is_some() && start < expected {
-            plan.overlap(&lag.at, &link, expected);
+            plan.overlap(&link, expected);
             continue;
         }
         if start > expected {
-            plan.hole(&lag.at, &link.file, expected);
+            plan.hole(&link.file, expected);
         }
         plan.end = Some(link.end);
         plan.stretches.push(match link.state {
@@ -130,29 +132,33 @@ async fn links(
 }
 
 impl Plan {
+    fn of(at: TopicPartition) -> Self {
+        Self { at, stretches: Vec::new(), end: None, findings: Vec::new(), damage: Vec::new() }
+    }
+
     fn unreadable(&mut self, file: &ArchiveFile, end: i64, reason: &str) {
         let finding = Finding::Damaged { file: file.name.to_string(), reason: reason.to_owned() };
         self.findings.push(finding);
         self.damage.push(Damage::File { name: file.name.clone(), end: Some(end).filter(|end| *end != i64::MAX) });
     }
 
-    fn hole(&mut self, at: &TopicPartition, file: &ArchiveFile, expected: i64) {
+    fn hole(&mut self, file: &ArchiveFile, expected: i64) {
         let (start, path) = (file.name.start_offset, file.name.to_string());
         self.findings.push(Finding::BrokenChain { file: path, expected_start: expected, start });
-        let from = Position { at: at.clone(), offset: expected };
+        let from = Position { at: self.at.clone(), offset: expected };
         let dataset = file.name.dataset.clone();
         self.damage.push(Damage::Hole { dataset, from: from.clone(), end: start });
         self.stretches.push(Stretch::Bare(from, start));
     }
 
     /// A file that covers again what the one before it has: only what it alone covers counts.
-    fn overlap(&mut self, at: &TopicPartition, link: &Link, expected: i64) {
+    fn overlap(&mut self, link: &Link, expected: i64) {
         let (start, path) = (link.file.name.start_offset, link.file.name.to_string());
         self.findings.push(Finding::BrokenChain { file: path, expected_start: expected, start });
         self.damage.push(Damage::Overlap { name: link.file.name.clone() });
         if link.end > expected {
             self.end = Some(link.end);
-            self.stretches.push(Stretch::Bare(Position { at: at.clone(), offset: expected }, link.end));
+            self.stretches.push(Stretch::Bare(Position { at: self.at.clone(), offset: expected }, link.end));
         }
     }
 }

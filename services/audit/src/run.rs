@@ -82,6 +82,13 @@ struct Audit<'a> {
     report: Report,
 }
 
+/// What the rows of a dataset are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Trades,
+    Raw,
+}
+
 /// Something to be compared.
 enum Piece {
     Trades(ArchiveFile, Span),
@@ -90,11 +97,12 @@ enum Piece {
 }
 
 impl Audit<'_> {
-    /// Lays out both chains of each partition; those of the trades first.
-    async fn plan(&mut self, lags: &[Lag]) -> Result<Vec<Plan>, AuditError> {
+    /// Lays out both chains of each partition.
+    async fn plan(&mut self, lags: &[Lag]) -> Result<Vec<(Kind, Plan)>, AuditError> {
         let archive = self.ports.archive.as_ref();
         let mut plans = Vec::new();
-        for dataset in [lake::TRADES.to_owned(), lake::raw_dataset(&self.topics.stream)] {
+        let raw = lake::raw_dataset(&self.topics.stream);
+        for (kind, dataset) in [(Kind::Trades, lake::TRADES.to_owned()), (Kind::Raw, raw)] {
             let chain = Chain::list(archive, &dataset).await?;
             for file in &chain.strangers {
                 self.report.findings.push(Finding::Stranger { file: file.clone() });
@@ -109,33 +117,31 @@ impl Audit<'_> {
                 let mut plan = plan(archive, &chain, known, lag, lag.limit()).await?;
                 self.report.findings.append(&mut plan.findings);
                 self.report.damage.append(&mut plan.damage);
-                plans.push(plan);
+                if kind == Kind::Trades {
+                    let offset = plan.end.unwrap_or(lag.first);
+                    self.report.limits.push(Position { at: lag.at.clone(), offset });
+                }
+                plans.push((kind, plan));
             }
-        }
-        for (lag, plan) in lags.iter().zip(&plans) {
-            let limit = Position { at: lag.at.clone(), offset: plan.end.unwrap_or(lag.first) };
-            self.report.limits.push(limit);
         }
         Ok(plans)
     }
 
-    async fn compare_files(&mut self, lags: &[Lag], plans: Vec<Plan>) -> Result<(), AuditError> {
+    async fn compare_files(&mut self, lags: &[Lag], plans: Vec<(Kind, Plan)>) -> Result<(), AuditError> {
         let firsts: BTreeMap<i32, i64> = lags.iter().map(|lag| (lag.at.partition, lag.first)).collect();
         let mut pieces = VecDeque::new();
-        for (n, plan) in plans.into_iter().enumerate() {
-            let is_trades = n < lags.len();
+        for (kind, plan) in plans {
             for stretch in plan.stretches {
-                match stretch {
-                    Stretch::Proved(name, proof) => {
+                match (stretch, kind) {
+                    (Stretch::Proved(name, proof), _) => {
                         self.report.effort.files_proved_before += 1;
-                        let at = lags[n % lags.len()].at.clone();
-                        let place = (Position { at, offset: name.start_offset }, proof.end);
-                        self.count(&proof.tallies(), None, proof.unusable, &place);
+                        let from = Position { at: plan.at.clone(), offset: name.start_offset };
+                        self.count(&proof.tallies(), None, proof.unusable, &(from, proof.end));
                     }
-                    Stretch::File(file, span) if is_trades => pieces.push_back(Piece::Trades(file, span)),
-                    Stretch::File(file, span) => pieces.push_back(Piece::Raw(file, span)),
-                    Stretch::Bare(from, end) if is_trades => pieces.push_back(Piece::Bare(from, end)),
-                    Stretch::Bare(..) => {}
+                    (Stretch::File(file, span), Kind::Trades) => pieces.push_back(Piece::Trades(file, span)),
+                    (Stretch::File(file, span), Kind::Raw) => pieces.push_back(Piece::Raw(file, span)),
+                    (Stretch::Bare(from, end), Kind::Trades) => pieces.push_back(Piece::Bare(from, end)),
+                    (Stretch::Bare(..), Kind::Raw) => {}
                 }
             }
         }

@@ -1,13 +1,18 @@
 //! How far each partition can be compared: the log is always ahead of what is derived from it.
 
+use std::time::Duration;
+
 use domain::{TopicPartition, lake};
 use ports::{Archive, Bounds, LogScan, TableQuery};
+use tokio::time::Instant;
 
-use crate::AuditError;
 use crate::chain::Chain;
-use crate::insist;
 use crate::report::Finding;
 use crate::scope::Topics;
+use crate::{AuditError, AuditPorts, insist};
+
+/// How long to wait before looking again how far tables and archive have come.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// How far one partition has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,4 +76,31 @@ pub async fn lag(
         lags.push(Lag { at, first, end, stored_to, archived_to });
     }
     Ok(lags)
+}
+
+/// Waits until an audit compares all that the log has now.
+///
+/// # Errors
+/// If that takes longer than `patience`, or a store cannot be read.
+pub async fn settled(ports: &AuditPorts, topics: &Topics, patience: Duration) -> Result<(), AuditError> {
+    let deadline = Instant::now() + patience;
+    let now = || lag(ports.scan.as_ref(), ports.query.as_ref(), ports.archive.as_ref(), topics);
+    let reached = |goal: Vec<i64>, come: fn(&Lag) -> i64| async move {
+        loop {
+            let lags = now().await?;
+            let behind: i64 = goal.iter().zip(&lags).map(|(goal, lag)| (goal - come(lag)).max(0)).sum();
+            if behind == 0 {
+                return Ok(lags);
+            }
+            if Instant::now() >= deadline {
+                return Err(AuditError::Unsettled { seconds: patience.as_secs(), behind });
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    let ends = now().await?.iter().map(|lag| lag.end).collect();
+    let archived = reached(ends, |lag| lag.archived_to.max(lag.first)).await?;
+    // Files are compared whole, and the last one may go on behind what the log had.
+    reached(archived.iter().map(|lag| lag.archived_to).collect(), |lag| lag.stored_to.max(lag.first)).await?;
+    Ok(())
 }

@@ -162,7 +162,9 @@ pub async fn audit(config: Config, options: cli::Audit, stop: CancellationToken)
         let (topics, scope) = (config.log.audited(), options.scope());
         let repairer = if options.repair { Some(wire::Repairer::connect(&config).await?) } else { None };
         let ports = wire::audit_ports(&config).await?;
-        wait_until_settled(&ports, &topics, Duration::from_secs(options.wait)).await?;
+        if options.wait > 0 {
+            audit::settled(&ports, &topics, Duration::from_secs(options.wait)).await?;
+        }
         let line = AuditLine::new();
         let report = audit::audit(&ports, &topics, &scope, &|progress| line.show(progress)).await?;
         let compared = |symbol: &Symbol| report.hours.iter().any(|hour| hour.symbol == *symbol);
@@ -193,40 +195,6 @@ pub async fn audit(config: Config, options: cli::Audit, stop: CancellationToken)
         Verdict::Different => ExitCode::FAILURE,
         Verdict::Nothing => ExitCode::from(2),
     })
-}
-
-/// Waits until an audit compares all that the log has now.
-async fn wait_until_settled(
-    ports: &audit::AuditPorts,
-    topics: &audit::Topics,
-    patience: Duration,
-) -> anyhow::Result<()> {
-    if patience.is_zero() {
-        return Ok(());
-    }
-    let deadline = tokio::time::Instant::now() + patience;
-    let reached = |goal: Vec<i64>, come: fn(&audit::Lag) -> i64| async move {
-        loop {
-            let lags = lags(ports, topics).await?;
-            let behind: i64 = goal.iter().zip(&lags).map(|(goal, lag)| (goal - come(lag)).max(0)).sum();
-            if behind == 0 {
-                return anyhow::Ok(lags);
-            }
-            if tokio::time::Instant::now() >= deadline {
-                anyhow::bail!("after {} s, {behind} records are still not stored and archived", patience.as_secs());
-            }
-            tokio::time::sleep(Duration::from_millis(500)).await;
-        }
-    };
-    let ends = lags(ports, topics).await?.iter().map(|lag| lag.end).collect();
-    let archived = reached(ends, |lag| lag.archived_to.max(lag.first)).await?;
-    // Files are compared whole, and the last one may go on behind what the log had.
-    reached(archived.iter().map(|lag| lag.archived_to).collect(), |lag| lag.stored_to.max(lag.first)).await?;
-    Ok(())
-}
-
-async fn lags(ports: &audit::AuditPorts, topics: &audit::Topics) -> anyhow::Result<Vec<audit::Lag>> {
-    Ok(audit::lag(ports.scan.as_ref(), ports.query.as_ref(), ports.archive.as_ref(), topics).await?)
 }
 
 /// Asks a running role whether it does its work.

@@ -4,6 +4,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::ops::{Div, Rem};
 use std::str::FromStr;
 
 /// The scale of every price and quantity in the archive: `decimal(38,18)`.
@@ -88,18 +89,48 @@ impl Decimal {
 
     /// The same value without zeros at the end.
     pub fn normalized(self) -> Self {
-        let Self { mut mantissa, mut scale } = self;
-        while scale > 0 && mantissa % 10 == 0 {
-            mantissa /= 10;
-            scale -= 1;
+        // Division of 128 bits costs several times that of 64, and prices hardly ever need it.
+        match i64::try_from(self.mantissa) {
+            Ok(mantissa) => {
+                let (mantissa, scale) = without_zeros(mantissa, self.scale, 10);
+                Self { mantissa: i128::from(mantissa), scale }
+            }
+            Err(_) => {
+                let (mantissa, scale) = without_zeros(self.mantissa, self.scale, 10);
+                Self { mantissa, scale }
+            }
         }
-        Self { mantissa, scale }
     }
 }
 
-fn pow10(exponent: u8) -> Option<i128> {
-    10_i128.checked_pow(u32::from(exponent))
+fn without_zeros<N>(mut mantissa: N, mut scale: u8, ten: N) -> (N, u8)
+where
+    N: Copy + Default + PartialEq + Div<Output = N> + Rem<Output = N>,
+{
+    while scale > 0 && mantissa % ten == N::default() {
+        mantissa = mantissa / ten;
+        scale -= 1;
+    }
+    (mantissa, scale)
 }
+
+/// Powers of ten that 128 bits hold.
+const POWERS: [i128; 39] = {
+    let mut powers = [1; 39];
+    let mut exponent = 1;
+    while exponent < powers.len() {
+        powers[exponent] = powers[exponent - 1] * 10;
+        exponent += 1;
+    }
+    powers
+};
+
+fn pow10(exponent: u8) -> Option<i128> {
+    POWERS.get(usize::from(exponent)).copied()
+}
+
+/// Texts of up to so many characters have a mantissa of 64 bits, and fit the lake if their scale does.
+const SHORT: usize = 19;
 
 impl FromStr for Decimal {
     type Err = DecimalError;
@@ -109,37 +140,41 @@ impl FromStr for Decimal {
             Some(rest) => (true, rest),
             None => (false, text),
         };
-        let mut mantissa: i128 = 0;
-        let mut seen = 0_usize;
-        let mut point = None;
-        for byte in digits.bytes() {
-            match byte {
-                b'0'..=b'9' => {
-                    seen += 1;
-                    mantissa = mantissa
-                        .checked_mul(10)
-                        .and_then(|m| m.checked_add(i128::from(byte - b'0')))
-                        .ok_or(DecimalError::OutOfRange)?;
-                }
-                b'.' if point.is_none() && seen > 0 => point = Some(seen),
-                _ => return Err(DecimalError::NotANumber),
-            }
-        }
-        let decimals = seen - point.unwrap_or(seen);
-        if seen == 0 || (point.is_some() && decimals == 0) {
-            return Err(DecimalError::NotANumber);
-        }
-        let scale = u8::try_from(decimals).map_err(|_| DecimalError::OutOfRange)?;
-        if scale > LAKE_SCALE {
-            return Err(DecimalError::OutOfRange);
-        }
+        let (mantissa, scale) = if digits.len() <= SHORT {
+            let (mantissa, scale) = read(digits, 0_u64, |mantissa, digit| Some(mantissa * 10 + u64::from(digit)))?;
+            (i128::from(mantissa), scale)
+        } else {
+            read(digits, 0_i128, |mantissa, digit| mantissa.checked_mul(10)?.checked_add(i128::from(digit)))?
+        };
         let parsed = Self { mantissa: if negative { -mantissa } else { mantissa }, scale };
-        let limit = 10_i128.pow(u32::from(LAKE_PRECISION));
-        match parsed.mantissa_at(LAKE_SCALE) {
-            Some(at_lake_scale) if at_lake_scale.abs() < limit => Ok(parsed),
-            _ => Err(DecimalError::OutOfRange),
+        let fits = |at_lake_scale: i128| at_lake_scale.abs() < POWERS[usize::from(LAKE_PRECISION)];
+        if digits.len() <= SHORT || parsed.mantissa_at(LAKE_SCALE).is_some_and(fits) {
+            Ok(parsed)
+        } else {
+            Err(DecimalError::OutOfRange)
         }
     }
+}
+
+/// Digits with at most one point between them, as mantissa and scale.
+fn read<M>(digits: &str, zero: M, push: impl Fn(M, u8) -> Option<M>) -> Result<(M, u8), DecimalError> {
+    let (mut mantissa, mut seen, mut point) = (zero, 0_usize, None);
+    for byte in digits.bytes() {
+        match byte {
+            b'0'..=b'9' => {
+                seen += 1;
+                mantissa = push(mantissa, byte - b'0').ok_or(DecimalError::OutOfRange)?;
+            }
+            b'.' if point.is_none() && seen > 0 => point = Some(seen),
+            _ => return Err(DecimalError::NotANumber),
+        }
+    }
+    let decimals = seen - point.unwrap_or(seen);
+    if seen == 0 || (point.is_some() && decimals == 0) {
+        return Err(DecimalError::NotANumber);
+    }
+    let scale = u8::try_from(decimals).ok().filter(|scale| *scale <= LAKE_SCALE);
+    scale.map(|scale| (mantissa, scale)).ok_or(DecimalError::OutOfRange)
 }
 
 impl fmt::Display for Decimal {
@@ -216,6 +251,16 @@ mod tests {
             let decimal = Decimal::new(mantissa, scale).unwrap();
             let again: Decimal = decimal.to_string().parse().unwrap();
             prop_assert_eq!((again.mantissa(), again.scale()), (mantissa, scale));
+        }
+
+        #[test]
+        fn zeros_at_the_end_change_nothing(mantissa in -10_i128.pow(26)..10_i128.pow(26), short in any::<i32>(), zeros in 0_u8..=10) {
+            for mantissa in [mantissa, i128::from(short)] {
+                let plain = Decimal::new(mantissa, 8).unwrap().normalized();
+                let padded = Decimal::new(mantissa * 10_i128.pow(u32::from(zeros)), 8 + zeros).unwrap().normalized();
+                prop_assert_eq!((plain.mantissa(), plain.scale()), (padded.mantissa(), padded.scale()));
+                prop_assert!(plain.scale() == 0 || plain.mantissa() % 10 != 0);
+            }
         }
 
         #[test]
