@@ -58,10 +58,12 @@ def checked(site, side, trades, table=True, archive=True):
     return found
 
 
-def sides(site, tables, archive, everything):
+def sides(site, trades, tables, archive, everything):
     """Constructors, in the order of a round."""
     roles = ("processor",) * tables + ("archiver",) * archive
     table = "trades" if tables else None
+    # What is done can be counted by batches only.
+    batches = ("--at-once", trades // 10)
 
     def fulltape(nth):
         config = site.config(f"drain-{site.runs}-{nth}", topic="drain-stream", **ENDS_SOON)
@@ -69,11 +71,11 @@ def sides(site, tables, archive, everything):
 
     chosen = {
         "fulltape": fulltape,
-        "spark": lambda nth: Spark(site, "spark", "drain-stream", table, archive),
+        "spark": lambda nth: Spark(site, "spark", "drain-stream", table, archive, more=batches),
     }
     if everything:
         chosen["spark, as in tutorials"] = lambda nth: Spark(
-            site, "spark-tutorial", "drain-stream", "trades_by_second", archive, standalone=True
+            site, "spark-tutorial", "drain-stream", "trades_by_second", archive, standalone=True, more=batches
         )
     return chosen
 
@@ -84,7 +86,7 @@ def run(site, options):
     site.fill("drain", trades)
     results = []
     for what, tables, archive in (("tables and archive", 1, 1), ("tables", 1, 0), ("archive", 0, 1)):
-        chosen = sides(site, tables, archive, everything=tables and archive)
+        chosen = sides(site, trades, tables, archive, everything=tables and archive)
         for nth in range(options.rounds):
             for name, make in chosen.items():
                 site.empty_tables()
