@@ -52,22 +52,22 @@ def main():
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     fetch_connectors()
     facts = {"command": " ".join(["scripts/bench", *sys.argv[1:]]), "commit": commit(), "machine": machine()}
-    failed = []
-    for name in options.names or BENCHES:
-        print(f"── {name}: {BENCHES[name]}", file=sys.stderr, flush=True)
-        site = Site()
-        try:
-            results = importlib.import_module(f".{name}", __package__).run(site, options)
-        except Failed as failure:
-            print(f"{name}: {failure}", file=sys.stderr)
-            failed.append(name)
-            continue
-        finally:
-            site.close()
-        print(report.table(results))
-        if not options.quick:
-            day = datetime.date.today().isoformat()
-            report.write(CHECKOUT / f"bench/results/{name}.json", name, results, facts | {"date": day})
+    failed, site = [], Site()
+    try:
+        for name in options.names or BENCHES:
+            print(f"── {name}: {BENCHES[name]}", file=sys.stderr, flush=True)
+            try:
+                results = importlib.import_module(f".{name}", __package__).run(site, options)
+            except Failed as failure:
+                print(f"{name}: {failure}", file=sys.stderr)
+                failed.append(name)
+                continue
+            print(report.table(results), flush=True)
+            if not options.quick:
+                day = datetime.date.today().isoformat()
+                report.write(CHECKOUT / f"bench/results/{name}.json", name, results, facts | {"date": day})
+    finally:
+        site.close()
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

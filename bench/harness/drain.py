@@ -58,25 +58,26 @@ def checked(site, side, trades, table=True, archive=True):
     return found
 
 
-def sides(site, trades, tables, archive, everything):
+def sides(site, trades, table, archive, options):
     """Constructors, in the order of a round."""
-    roles = ("processor",) * tables + ("archiver",) * archive
-    table = "trades" if tables else None
+    roles = ("processor",) * bool(table) + ("archiver",) * archive
     # What is done can be counted by batches only.
     batches = ("--at-once", trades // 10)
 
-    def fulltape(nth):
-        config = site.config(f"drain-{site.runs}-{nth}", topic="drain-stream", **ENDS_SOON)
-        return Fulltape(site, config, roles)
+    def fulltape():
+        return Fulltape(site, site.config(f"drain-{site.runs}", topic="drain-stream", **ENDS_SOON), roles)
 
-    chosen = {
-        "fulltape": fulltape,
-        "spark": lambda nth: Spark(site, "spark", "drain-stream", table, archive, more=batches),
-    }
-    if everything:
-        chosen["spark, as in tutorials"] = lambda nth: Spark(
-            site, "spark-tutorial", "drain-stream", "trades_by_second", archive, standalone=True, more=batches
-        )
+    def spark():
+        return Spark(site, "spark", "drain-stream", table, archive, more=batches)
+
+    def tutorial():
+        return Spark(site, "spark-tutorial", "drain-stream", "trades_by_second", archive, standalone=True, more=batches)
+
+    chosen = {"fulltape": fulltape}
+    if (table and archive) or not options.quick:
+        chosen["spark"] = spark
+    if table and archive and not options.quick:
+        chosen["spark, as in tutorials"] = tutorial
     return chosen
 
 
@@ -85,23 +86,31 @@ def run(site, options):
     trades = options.trades or (200_000 if options.quick else TRADES)
     site.fill("drain", trades)
     results = []
-    for what, tables, archive in (("tables and archive", 1, 1), ("tables", 1, 0), ("archive", 0, 1)):
-        chosen = sides(site, trades, tables, archive, everything=tables and archive)
+
+    def note(what, side, nth, result):
+        results.append({"what": what, "side": side, "round": nth} | result)
+        options.tell(results[-1])
+
+    for what, table, archive in (
+        ("tables and archive", "trades", True),
+        ("tables", "trades", False),
+        ("archive", None, True),
+    ):
         for nth in range(options.rounds):
-            for name, make in chosen.items():
+            for name, make in sides(site, trades, table, archive, options).items():
                 site.empty_tables()
-                side = make(nth)
+                side = make()
                 result = drained(site, side, trades)
-                result |= checked(site, side, trades, table=tables and "tutorials" not in name, archive=archive)
-                if "tutorials" in name and tables:
+                by_second = getattr(side, "table", table) == "trades_by_second"
+                result |= checked(site, side, trades, table=table and not by_second, archive=archive)
+                if by_second:
                     result["table_lost"] = trades - tutorial_rows(site)
-                results.append({"what": what, "side": name, "round": nth} | result)
-                options.tell(results[-1])
-            for loop in ["tables"] * (not archive) + ["archive"] * (not tables):
+                note(what, name, nth, result)
+            # What stands below only one of the roles.
+            if not (table and archive):
                 site.empty_tables()
-                result = site.limits(loop, "--topic", "drain-stream", "--trades", trades)
-                results.append({"what": what, "side": "bare loop", "round": nth} | result)
-                options.tell(results[-1])
+                loop = "tables" if table else "archive"
+                note(what, "bare loop", nth, site.limits(loop, "--topic", "drain-stream", "--trades", trades))
     return results
 
 

@@ -5,7 +5,8 @@ import resource
 import shutil
 import time
 
-from .process import Failed, run as run_command
+from .process import Failed
+from .process import run as run_command
 from .site import TARGET
 
 
@@ -21,7 +22,15 @@ def run(site, options):
         sources = [word for file in files for word in ("--source", f"replay:{file}")]
         sides = {
             "fulltape": [site.binary(), "up", "--once", "--data", data, *sources],
-            "bare loop": [site.limits_binary(), "embedded", "--trades", trades, "--folder", site.folder / "bare", *files],
+            "bare loop": [
+                site.limits_binary(),
+                "embedded",
+                "--trades",
+                trades,
+                "--folder",
+                site.folder / "bare",
+                *files,
+            ],
         }
         for name, command in sides.items():
             results.append({"what": "replay", "side": name, "round": nth} | timed(site, name, command, trades))

@@ -26,7 +26,10 @@ PANELS = [
     (
         "Event to table, p99 in ms\n(less is better)",
         "event_to_table_ms.p99",
-        [("steady", f"{rate} trades/s", f"{rate:,}\na second", ("fulltape", "spark")) for rate in (1_000, 5_000, 10_000)],
+        [
+            ("steady", f"{rate} trades/s", f"{rate:,}\na second", ("fulltape", "spark"))
+            for rate in (1_000, 5_000, 10_000)
+        ],
     ),
     (
         "Memory, MiB\n(less is better)",
@@ -57,7 +60,7 @@ def plot(folder):
 
 
 def draw(axis, title, name, bars, found):
-    for nth, (bench, what, label, sides) in enumerate(bars):
+    for nth, (bench, what, _, sides) in enumerate(bars):
         for at, side in enumerate(sides):
             median = found.get(bench, {}).get((what, side), {}).get(name, (None,))[0]
             if median is None:

@@ -119,7 +119,9 @@ def run(command, environment=None, patience=600):
         env=os.environ | (environment or {}),
     )
     if done.returncode:
-        raise Failed(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{done.stdout[-1000:]}{done.stderr[-2000:]}")
+        raise Failed(
+            f"{' '.join(map(str, command))} ended with {done.returncode}:\n{done.stdout[-1000:]}{done.stderr[-2000:]}"
+        )
     return done.stdout
 
 

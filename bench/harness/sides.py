@@ -56,21 +56,31 @@ class Fulltape(Side):
             listen = {"FULLTAPE__ADMIN__LISTEN": f"127.0.0.1:{self.ports[role]}"}
             self.processes.append(self.site.start(role, command, listen))
 
-    def metrics(self, role):
-        """Sums over labels, by name."""
+    def samples(self, role):
+        """What the role tells Prometheus: names with labels, and values."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[role]}/metrics", timeout=5) as answer:
                 text = answer.read().decode()
         except OSError:
             self.check()
-            return {}
+            return []
+        lines = [line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#")]
+        return [(name, float(value)) for name, value in lines]
+
+    def metrics(self, role):
+        """Sums over labels, by name."""
         found = {}
-        for line in text.splitlines():
-            if line and not line.startswith("#"):
-                name, value = line.rsplit(" ", 1)
-                name = name.split("{")[0]
-                found[name] = found.get(name, 0) + float(value)
+        for name, value in self.samples(role):
+            name = name.split("{")[0]
+            found[name] = found.get(name, 0) + value
         return found
+
+    def quantiles(self, name):
+        """Of a histogram of the first role: 0.99 is p99."""
+        for sample, value in self.samples(self.roles[0]):
+            if sample.startswith(f'{name}{{quantile="'):
+                share = sample.split('"')[1]
+                yield {"1": "max", "0": "min"}.get(share, f"p{float(share) * 100:g}"), value
 
     def read(self):
         """Trades that every role has at least read."""

@@ -1,6 +1,5 @@
 """The servers and the folders of a run: everything that the sides have in common."""
 
-import json
 import os
 import shutil
 import tempfile
@@ -94,8 +93,8 @@ hdfs.root = "/bench/{name}"
         return config
 
     def empty_tables(self):
-        for table in ("trades", "trades_by_second", "checkpoints", "completeness", "gaps"):
-            self.cluster("cqlsh", "-e", f"TRUNCATE crypto_ks.{table}")
+        tables = ("trades", "trades_by_second", "checkpoints", "completeness", "gaps")
+        self.cluster("cqlsh", "-e", " ".join(f"TRUNCATE crypto_ks.{table};" for table in tables))
 
     def rows(self):
         """Rows of the table, and how many ids they have."""
@@ -130,5 +129,3 @@ def machine():
     models = [line.split(":", 1)[1].strip() for line in info.splitlines() if line.startswith("model name")]
     memory = int(Path("/proc/meminfo").read_text().split()[1]) / 2**20
     return {"cores": os.cpu_count(), "model": models[0] if models else "unknown", "memory_gib": round(memory)}
-
-
