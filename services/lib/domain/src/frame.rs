@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use memchr::memmem;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -80,6 +81,15 @@ impl Frame {
     /// # Errors
     /// Says what was expected; the caller keeps the frame as a dead letter.
     pub fn decode(frame: &Bytes) -> Result<Self, FrameError> {
+        // Nearly all of them are trades in the exchange's own spelling: read once, where they stand.
+        let event = if names_data(frame) { wrapped(frame) } else { Some(&frame[..]) };
+        match event.map(|event| (event, Trade::from_event(event))) {
+            Some((event, Ok(trade))) => Ok(Self::Trade(frame.slice_ref(event), trade)),
+            _ => Self::decode_any(frame),
+        }
+    }
+
+    fn decode_any(frame: &Bytes) -> Result<Self, FrameError> {
         let envelope: Envelope<'_> = parse(frame)?;
         match envelope.data {
             Some(data) => {
@@ -115,6 +125,19 @@ impl Frame {
     }
 }
 
+/// Whether a frame may have a field `data`.
+fn names_data(frame: &[u8]) -> bool {
+    memmem::find(frame, b"\"data\"").is_some()
+}
+
+/// The event in `{"stream":"btcusdt@trade","data":{…}}`, if it is spelled exactly like that.
+fn wrapped(frame: &[u8]) -> Option<&[u8]> {
+    let rest = frame.strip_prefix(br#"{"stream":""#)?;
+    let (name, rest) = rest.split_at(memchr::memchr(b'"', rest)?);
+    let plain = name.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'\\');
+    rest.strip_prefix(br#"","data":"#)?.strip_suffix(b"}").filter(|_| plain)
+}
+
 fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, FrameError> {
     object(json).map_err(FrameError::Json)
 }
@@ -135,6 +158,9 @@ fn is_book_ticker(event: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+
     use super::*;
 
     const EVENT: &str = r#"{"e":"trade","E":1723161255343,"s":"BTCUSDT","t":3735683259,"p":"61837.63000000","q":"0.02000000","T":1723161255342,"m":true,"M":true}"#;
@@ -152,6 +178,27 @@ mod tests {
                 assert_eq!(bytes, event.as_bytes());
                 assert_eq!(trade.id, 3_735_683_259);
             }
+        }
+    }
+
+    proptest! {
+        /// What is damaged in transit, or spelled otherwise, is read the long way, and no frame is read differently.
+        #[test]
+        fn the_short_way_reads_what_the_long_way_reads(wrap in any::<bool>(), at in any::<Index>(), put in "[ -~]{0,3}", cut in 0_usize..3) {
+            let frame = if wrap { format!(r#"{{"stream":"btcusdt@trade","data":{EVENT}}}"#) } else { EVENT.to_owned() };
+            let from = at.index(frame.len());
+            let to = (from + cut).min(frame.len());
+            let frame = Bytes::from([&frame[..from], &put, &frame[to..]].concat());
+            prop_assert_eq!(Frame::decode(&frame), Frame::decode_any(&frame), "{:?}", frame);
+        }
+    }
+
+    #[test]
+    fn data_within_an_event_is_read_like_any() {
+        let both = EVENT.replace(r#""M":true"#, r#""M":true,"data":{"e":"other"}"#);
+        for frame in [both.clone(), format!(r#"{{"stream":"x","data":{both}}}"#)] {
+            let frame = Bytes::from(frame);
+            assert_eq!(Frame::decode(&frame), Frame::decode_any(&frame));
         }
     }
 

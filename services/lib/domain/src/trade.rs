@@ -175,10 +175,12 @@ impl TradeText<'_> {
 
 /// Reads a JSON object: serde takes the items of an array for a struct's fields, too.
 pub(crate) fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, String> {
-    match json.trim_ascii_start().first() {
-        Some(b'{') => serde_json::from_slice(json).map_err(|error| error.to_string()),
-        _ => Err("expected {".to_owned()),
+    if json.trim_ascii_start().first() != Some(&b'{') {
+        return Err("expected {".to_owned());
     }
+    // Once for all, and not for each text in it.
+    let text = std::str::from_utf8(json).map_err(|error| error.to_string())?;
+    serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
 fn positive(field: &'static str, text: &str) -> Result<Decimal, TradeError> {

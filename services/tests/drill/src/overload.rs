@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use e2e::{checkout, pause};
+use serde_json::Value;
 
 use crate::judge::is_clean;
 use crate::scene::{Market, Role, Scene};
@@ -17,6 +18,9 @@ const RATE: u64 = 25_000;
 /// How long servers are away in the middle.
 const AWAY: Duration = Duration::from_secs(300);
 
+/// How often to look whether all has come in.
+const BETWEEN_AUDITS: Duration = Duration::from_secs(30);
+
 /// Those that nobody can do without. Without brokers nothing would come in, so they go for a part of it only.
 const STORES: [&str; 3] = ["cassandra-1", "cassandra-2", "namenode"];
 const BROKERS: [&str; 2] = ["kafka-1", "kafka-2"];
@@ -27,9 +31,10 @@ const BROKERS: [&str; 2] = ["kafka-1", "kafka-2"];
 /// If something does not come back.
 pub fn run(minutes: u64) -> anyhow::Result<ExitCode> {
     let caps = caps()?;
-    let mut scene = Scene::open(Market { rate: RATE, ..Market::default() }, false)?;
-    let mut most: BTreeMap<Role, u64> = BTreeMap::new();
     let length = Duration::from_secs(minutes * 60);
+    let trades = Some(RATE * length.as_secs());
+    let mut scene = Scene::open(Market { rate: RATE, trades, ..Market::default() }, false)?;
+    let mut most: BTreeMap<Role, u64> = BTreeMap::new();
     let before = (length.saturating_sub(AWAY)) / 2;
     let started = Instant::now();
     watch(&mut scene, before, &mut most)?;
@@ -45,7 +50,11 @@ pub fn run(minutes: u64) -> anyhow::Result<ExitCode> {
         scene.cluster(&["start", server])?;
     }
     watch(&mut scene, length.saturating_sub(started.elapsed()), &mut most)?;
-    println!("{} trades a second for {}, servers away for {}", RATE, seconds(started.elapsed()), seconds(AWAY));
+    let over = started.elapsed();
+    // The market is at its end: now all that waits comes in, and all that was skipped.
+    let report = settled(&mut scene, length, &mut most)?;
+    let later = seconds(started.elapsed() - over);
+    println!("{RATE} trades a second for {}, servers away for {}, at rest {later} later", seconds(over), seconds(AWAY));
     let mut is_within = true;
     for role in Role::ALL {
         let (most, cap) = (*most.get(&role).context("a role whose memory nobody saw")?, caps[&role]);
@@ -55,12 +64,22 @@ pub fn run(minutes: u64) -> anyhow::Result<ExitCode> {
     }
     let ended = scene.ended();
     println!("ended by themselves: {ended:?}");
-    // What is behind is pending; what is there must be right.
-    let report = scene.audit()?.context("the audit cannot be done")?;
     println!("audit: {} pending, findings: {}", report["pending"], report["findings"]);
     scene.forget();
     let is_well = is_within && ended.is_empty() && is_clean(&report);
     Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What an audit says when nothing is pending, or patience is over.
+fn settled(scene: &mut Scene, patience: Duration, most: &mut BTreeMap<Role, u64>) -> anyhow::Result<Value> {
+    let started = Instant::now();
+    loop {
+        watch(scene, BETWEEN_AUDITS, most)?;
+        let report = scene.audit()?.context("the audit cannot be done")?;
+        if (is_clean(&report) && report["pending"] == 0) || started.elapsed() > patience {
+            return Ok(report);
+        }
+    }
 }
 
 fn watch(scene: &mut Scene, length: Duration, most: &mut BTreeMap<Role, u64>) -> anyhow::Result<()> {

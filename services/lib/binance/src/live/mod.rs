@@ -70,16 +70,18 @@ impl LiveFeed {
 }
 
 impl Shared {
-    /// Hands over a frame exactly as it came.
-    fn frame(&self, bytes: Bytes) {
+    /// Hands over a frame exactly as it came, in memory of its own: in the socket's buffer it lies beside others, and
+    /// whoever keeps one of them keeps all, uncounted.
+    fn frame(&self, bytes: &[u8]) {
+        let bytes = Bytes::copy_from_slice(bytes);
         let (received_at, source) = (self.clock.now(), self.source.clone());
         self.frames.push(FeedEvent::Frame { bytes, received_at, origin: Origin::Live, source, place: None });
     }
 
     /// Hands over what is no frame.
-    fn damaged(&self, bytes: &Bytes, reason: String) {
+    fn damaged(&self, bytes: &[u8], reason: String) {
         metrics::counter!(telemetry::INPUT_DAMAGED).increment(1);
-        let bytes = bytes.slice(..bytes.len().min(crate::EVIDENCE_BYTES));
+        let bytes = Bytes::copy_from_slice(&bytes[..bytes.len().min(crate::EVIDENCE_BYTES)]);
         let (received_at, source) = (self.clock.now(), self.source.clone());
         self.frames.push(FeedEvent::Damaged { bytes, received_at, source, reason });
     }

@@ -174,7 +174,7 @@ impl Connection {
             }
             Some(Err(error @ (Error::Capacity(_) | Error::Utf8(_)))) => {
                 let reason = format!("{error}: expected UTF-8 text of at most {} bytes", crate::MAX_FRAME_BYTES);
-                self.session.shared.damaged(&Bytes::new(), reason.clone());
+                self.session.shared.damaged(&[], reason.clone());
                 Err(End::Damaged(reason))
             }
             Some(Err(error)) => Err(End::Lost(error.to_string())),
@@ -192,7 +192,7 @@ impl Connection {
             }
         }
         let leaving = is_server_shutdown(&frame);
-        self.session.shared.frame(frame);
+        self.session.shared.frame(&frame);
         if leaving {
             info!(shard = self.session.shard, connection = self.session.id, "the exchange announced a shutdown");
             self.report(Report::Leaving(self.session.id)).await;
