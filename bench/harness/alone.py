@@ -3,7 +3,6 @@
 
 def run(site, options):
     trades = options.trades or (200_000 if options.quick else 2_000_000)
-    config = None
     results = []
     for nth in range(options.rounds):
         config = site.fill(f"alone-{nth}", trades, symbols=10)

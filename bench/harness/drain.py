@@ -2,7 +2,6 @@
 
 import time
 
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from .process import Failed
@@ -54,7 +53,6 @@ def checked(site, side, trades, table=True, archive=True):
         distinct = ids.group_by(["symbol", "trade_id"]).aggregate([]).num_rows
         found |= {"files": len(files), "mean_file_mib": sum(size for _, size, _ in files) / max(len(files), 1) / 2**20}
         found |= {"archive_lost": trades - distinct, "archive_doubled": ids.num_rows - distinct}
-        assert pc.count(ids["trade_id"]).as_py() == ids.num_rows
     return found
 
 

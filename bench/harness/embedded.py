@@ -49,7 +49,7 @@ def timed(site, name, command, trades):
     """From a process's start to its end."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     process = site.start(name, command)
-    status = process.child.wait(3_600)
+    status = process.status(3_600)
     seconds, used = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     if status:
         raise Failed(f"{name} ended with {status}:\n{process.tail()}")

@@ -53,7 +53,8 @@ def measured(site, side, symbols, rate, seconds):
         if side == "fulltape":
             raise
         return {"sustained": 0, "cut_off": 1, "why": str(failure)[-300:]}
-    lost = result.get("gaps", 0) + result.get("frames_dropped", 0)
+    unacknowledged = max(messages - result.get("events", messages), 0)
+    lost = result.get("gaps", 0) + result.get("frames_dropped", 0) + unacknowledged
     return result | {"sustained": int(lost == 0 and result["per_second"] >= 0.97 * rate)}
 
 

@@ -72,13 +72,17 @@ class Process:
     def tail(self):
         return self.log.read_text(errors="replace")[-2_000:]
 
-    def result(self, patience):
-        """Waits for its end; the last line of JSON."""
+    def status(self, patience):
+        """Waits for its end; its status."""
         try:
-            status = self.child.wait(patience)
+            return self.child.wait(patience)
         except subprocess.TimeoutExpired:
             self.stop(signal.SIGKILL)
             raise Failed(f"{self.name} was not done after {patience} s:\n{self.tail()}") from None
+
+    def result(self, patience):
+        """Waits for its end; the last line of JSON."""
+        status = self.status(patience)
         lines = self.lines()
         if status or not lines:
             raise Failed(f"{self.name} ended with {status}:\n{self.tail()}")
@@ -87,6 +91,8 @@ class Process:
     def stop(self, by=signal.SIGTERM, patience=30):
         """Ends it, and what it has started."""
         for last in (by, signal.SIGKILL):
+            if self.child.poll() is not None:
+                break
             try:
                 os.killpg(self.child.pid, last)
             except ProcessLookupError:
@@ -110,14 +116,17 @@ class Process:
 
 def run(command, environment=None, patience=600):
     """What a command prints; Failed if it does not succeed."""
-    done = subprocess.run(
-        [str(part) for part in command],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=patience,
-        env=os.environ | (environment or {}),
-    )
+    try:
+        done = subprocess.run(
+            [str(part) for part in command],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=patience,
+            env=os.environ | (environment or {}),
+        )
+    except subprocess.TimeoutExpired:
+        raise Failed(f"{' '.join(map(str, command))} was not done after {patience} s") from None
     if done.returncode:
         raise Failed(
             f"{' '.join(map(str, command))} ended with {done.returncode}:\n{done.stdout[-1000:]}{done.stderr[-2000:]}"

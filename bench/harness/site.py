@@ -24,6 +24,7 @@ class Site:
         self.folder = Path(tempfile.mkdtemp(prefix="fulltape-bench."))
         self.environment = {"FULLTAPE_CLUSTER_DIR": str(self.folder / "cluster"), "FULLTAPE_BIN": str(self.binary())}
         self.is_up = False
+        self.processes = []
         self.runs = 0
 
     @staticmethod
@@ -37,6 +38,9 @@ class Site:
             self.cluster("cqlsh", "-e", SPARK_TABLE)
 
     def close(self):
+        # Whatever a failure has left running.
+        for process in self.processes:
+            process.stop()
         if self.is_up:
             self.cluster("wipe")
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -54,7 +58,8 @@ class Site:
 
     def start(self, name, command, environment=None):
         self.runs += 1
-        return Process(f"{self.runs:03}-{name}", command, self.folder, environment)
+        self.processes.append(Process(f"{self.runs:03}-{name}", command, self.folder, environment))
+        return self.processes[-1]
 
     def config(self, name, **settings):
         """A file of settings for the roles: those of scripts/cluster, topics and archive of its own."""

@@ -46,8 +46,6 @@ def options():
     parser.add_argument("--table", help="of the keyspace crypto_ks")
     parser.add_argument("--archive", action="store_true")
     parser.add_argument("--at-once", type=int, default=200_000, help="records of a batch at most")
-    parser.add_argument("--start", choices=["earliest", "latest"], default="earliest")
-    parser.add_argument("--trigger", help="for example '10 seconds'; as soon as possible if not given")
     return parser.parse_args()
 
 
@@ -79,7 +77,7 @@ def trades(spark, options):
         spark.readStream.format("kafka")
         .option("kafka.bootstrap.servers", options.brokers)
         .option("subscribe", options.topic)
-        .option("startingOffsets", options.start)
+        .option("startingOffsets", "earliest")
         .option("maxOffsetsPerTrigger", options.at_once)
         .load()
     )
@@ -140,7 +138,7 @@ def main():
     queries = [to_table(rows, chosen)] if chosen.table else []
     queries += [to_archive(rows, chosen)] if chosen.archive else []
     for query in queries:
-        (query.trigger(processingTime=chosen.trigger) if chosen.trigger else query).start()
+        query.start()
     print(json.dumps({"started": len(queries)}), flush=True)
     spark.streams.awaitAnyTermination()
 
