@@ -55,7 +55,7 @@ impl Tape {
             price % UNIT,
             quantity / UNIT,
             quantity % UNIT,
-            id % 3 == 0,
+            id.is_multiple_of(3),
         )
         .expect("text takes what is written");
         (nth, &self.symbols[nth].name)

@@ -154,8 +154,7 @@ impl Embedded {
         let (to_archive, for_archive) = mpsc::sync_channel::<(i64, std::sync::Arc<Vec<Owned>>)>(4);
         let mut table = open(&self.folder.join("tables.sqlite"))?;
         let table = std::thread::spawn(move || {
-            let rows = for_table.into_iter();
-            rows.map(|(_, rows)| insert_trades(&mut table, &rows)).collect::<anyhow::Result<()>>()
+            for_table.into_iter().try_for_each(|(_, rows)| insert_trades(&mut table, &rows))
         });
         let folder = self.folder.clone();
         let archive = std::thread::spawn(move || archive(&folder, for_archive));
