@@ -1,4 +1,10 @@
-# The one image of all roles. No stage is tied to an architecture: buildx makes linux/amd64 and linux/arm64 of it.
+# The one image of all roles. buildx makes linux/amd64 and linux/arm64 of it.
+
+FROM rust:1.95-bookworm AS rust-amd64
+FROM rust:1.95-bookworm AS rust-arm64
+# Of the page sizes that kernels may have there, 4 to 64 KiB, the allocator has to be built for the largest.
+ENV JEMALLOC_SYS_WITH_LG_PAGE=16
+
 
 FROM rust:1.95-bookworm AS manifests
 WORKDIR /build
@@ -12,7 +18,7 @@ RUN find services -name '*.rs' -delete \
  && rm services/fulltape/src/lib.rs && echo 'fn main() {}' > services/fulltape/src/main.rs
 
 
-FROM rust:1.95-bookworm AS dependencies
+FROM rust-${TARGETARCH} AS dependencies
 WORKDIR /build
 COPY --from=manifests /build .
 RUN cargo build --release --locked --package fulltape

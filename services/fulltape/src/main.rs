@@ -21,6 +21,11 @@ use runtime::{shutdown, telemetry};
 use crate::cli::{Cli, Command};
 use crate::config::Config;
 
+/// For us and for the C libraries. Most of what one thread allocates another one frees, and glibc keeps all that a burst
+/// took: 143 MiB of ingest, 10 of them in use, half a minute after brokers had been away. This one gives it back: 55.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// The exit status for a command line or a configuration that cannot be used (`EX_USAGE`).
 const USAGE: u8 = 64;
 

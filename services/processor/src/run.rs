@@ -195,19 +195,18 @@ impl Processor {
     /// Stores what records say: trades and gaps at once, the rest with the next checkpoint.
     async fn store(&mut self, records: Vec<Record>) -> Result<(), ProcessorError> {
         let newest = records.iter().map(|record| record.appended_at).max();
-        let mut rows = Vec::new();
+        let mut rows = Vec::with_capacity(records.len());
         let mut gaps = Vec::new();
-        let decoded: Vec<(Record, Decoded)> = records.into_iter().filter_map(|record| self.decoded(record)).collect();
-        for (record, decoded) in &decoded {
-            if let Decoded::Trade(row) = decoded {
+        for record in &records {
+            let Some(decoded) = self.decoded(record) else { continue };
+            if let Decoded::Trade(row) = &decoded {
                 self.recall_hour(&record.at, &row.trade.symbol, row.hour()).await?;
-            } else if let Decoded::Ledger(LedgerEvent::Duplicates { symbol, hour, .. }) = decoded {
+            } else if let Decoded::Ledger(LedgerEvent::Duplicates { symbol, hour, .. }) = &decoded {
                 self.recall_duplicates(&record.at, symbol, *hour).await?;
             }
+            self.account(record, decoded, &mut rows, &mut gaps);
         }
-        for (record, decoded) in decoded {
-            self.account(&record, decoded, &mut rows, &mut gaps);
-        }
+        drop(records);
         self.write(rows, gaps).await?;
         if let Some(appended_at) = newest {
             let waited = self.clock.now().micros_since(appended_at).max(0);
@@ -216,14 +215,12 @@ impl Processor {
         Ok(())
     }
 
-    fn decoded(&self, record: Record) -> Option<(Record, Decoded)> {
+    /// What a record is; nothing if it is done, or of a partition that has gone.
+    fn decoded(&self, record: &Record) -> Option<Decoded> {
         let partition = self.partitions.get(&record.at)?;
-        if record.offset < partition.next {
-            return None;
-        }
-        let decoded =
-            if record.at.topic == self.topics.stream { decode::trade(&record) } else { decode::ledger_event(&record) };
-        Some((record, decoded))
+        let is_new = record.offset >= partition.next;
+        let decode = if record.at.topic == self.topics.stream { decode::trade } else { decode::ledger_event };
+        is_new.then(|| decode(record))
     }
 
     /// Notes what a record says, without any waiting.

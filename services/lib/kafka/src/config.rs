@@ -31,7 +31,7 @@ pub struct KafkaConfig {
     /// How long a member may take to let go of its partitions. Below `max_poll_interval_ms`, or the
     /// group goes on without waiting for the answer.
     pub revocation_timeout_ms: u64,
-    /// How much a reader or scan fetches ahead, in KiB.
+    /// How much a reader fetches ahead, in KiB.
     pub prefetch_kib: u32,
     /// How much a reader holds for the service beyond that, in bytes.
     pub reader_buffer_bytes: usize,

@@ -21,6 +21,9 @@ use crate::records::Copier;
 /// About how much one call returns.
 const READ_BYTES: usize = 1 << 20;
 
+/// How much a consumer fetches ahead: the next call's. In the client's memory it weighs a multiple.
+const AHEAD_KIB: usize = 2 * READ_BYTES / 1024;
+
 /// Consumers need a group's name to be assigned partitions, though none is joined or written to.
 const GROUP: &str = "fulltape-scan";
 
@@ -108,7 +111,7 @@ fn take_cursor(idle: &Mutex<Vec<Cursor>>, config: &KafkaConfig, from: &Position)
 
 fn consumer(config: &KafkaConfig) -> Result<BaseConsumer<Logging>, PortError> {
     let mut settings = consumer_settings(config, GROUP);
-    settings.set("enable.partition.eof", "true");
+    settings.set("enable.partition.eof", "true").set("queued.max.messages.kbytes", AHEAD_KIB.to_string());
     BaseConsumer::from_config_and_context(&settings, Logging).map_err(|error| creation(&error))
 }
 

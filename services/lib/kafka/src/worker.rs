@@ -36,8 +36,8 @@ const POLL: Duration = Duration::from_millis(5);
 /// A member learns of a rebalance by its next heartbeat.
 const HEARTBEAT_MS: &str = "1000";
 /// A batch is what is there, up to these limits.
-const BATCH_RECORDS: usize = 4_096;
-const BATCH_BYTES: usize = 1 << 20;
+const BATCH_RECORDS: usize = 8_192;
+const BATCH_BYTES: usize = 4 << 20;
 /// How long a full inbox stops polling. Pausing throws away what was fetched ahead, so it is only
 /// for a service that really stands still.
 const PATIENCE: Duration = Duration::from_secs(1);
