@@ -17,6 +17,11 @@ use crate::error::{SYSTEM, asking, code};
 /// Metadata is asked for at least this often, so that a topic created later is found soon.
 const METADATA_REFRESH_MS: &str = "10000";
 
+/// What an answer of a broker brings at most, in all and of one partition. All of it is decompressed into the client's
+/// queue, whatever the queue's own bound says.
+const FETCH_BYTES: &str = "2097152";
+const FETCH_PARTITION_BYTES: &str = "262144";
+
 pub(crate) fn settings(config: &KafkaConfig) -> ClientConfig {
     let mut settings = ClientConfig::new();
     settings
@@ -40,6 +45,8 @@ pub(crate) fn consumer_settings(config: &KafkaConfig, group: &str) -> ClientConf
         .set("isolation.level", "read_uncommitted")
         .set("check.crcs", config.check_crcs.to_string())
         .set("queued.max.messages.kbytes", config.prefetch_kib.to_string())
+        .set("fetch.message.max.bytes", FETCH_PARTITION_BYTES)
+        .set("fetch.max.bytes", FETCH_BYTES)
         .set("fetch.queue.backoff.ms", "10")
         .set("fetch.error.backoff.ms", "100");
     settings
