@@ -16,6 +16,7 @@ BENCHES = {
     "steady": "1,000, 5,000 and 10,000 trades a second for a minute, against Spark",
     "ingest": "WebSocket to Kafka, against Python clients and a bare loop",
     "embedded": "a replay of 5,000,000 trades in one process, against a bare loop; and its audit",
+    "audit": "the audit of 2,000,000 trades on the servers",
     "alone": "the libraries and servers underneath",
     "scale": "1 to 1,000 symbols, 2 to 64 partitions, ten million trades",
     "footprint": "start-up, and what idle roles need",

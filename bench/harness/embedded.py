@@ -1,12 +1,10 @@
 """A replay through the embedded mode, against a bare loop; then its audit."""
 
-import json
-import resource
 import shutil
-import time
 
-from .process import Failed
+from .audit import audits
 from .process import run as run_command
+from .process import timed
 from .site import TARGET
 
 
@@ -35,29 +33,7 @@ def run(site, options):
         for name, command in sides.items():
             results.append({"what": "replay", "side": name, "round": nth} | timed(site, name, command, trades))
             options.tell(results[-1])
-        for what, more in (("first audit", []), ("second audit", []), ("deep audit", ["--deep"])):
-            result = timed(site, "audit", [site.binary(), "audit", "--data", data, *more], trades)
+        for what, result in audits(site, ["--data", data], trades):
             results.append({"what": what, "side": "fulltape", "round": nth} | result)
             options.tell(results[-1])
-        report = json.loads(run_command([site.binary(), "audit", "--json", "--data", data]))
-        if report["findings"]:
-            raise Failed(f"the audit found: {report['findings']}")
     return results
-
-
-def timed(site, name, command, trades):
-    """From a process's start to its end."""
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    process = site.start(name, command)
-    status = process.status(3_600)
-    seconds, used = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
-    if status:
-        raise Failed(f"{name} ended with {status}:\n{process.tail()}")
-    cpu = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
-    return {
-        "events": trades,
-        "per_second": trades / seconds,
-        "cpu_us_per_event": cpu / trades * 1e6,
-        "cores": cpu / seconds,
-        "peak_rss_mib": process.peak / 2**20,
-    }

@@ -2,6 +2,7 @@
 
 import time
 
+from .ingest import SYMBOLS, Exchange
 from .process import until
 from .sides import Fulltape, Spark
 
@@ -39,10 +40,12 @@ def first_row(site, name):
 
 
 def idle(site, role, options):
-    """A role with nothing to do."""
+    """A role with nothing to do: an exchange that says nothing any more, a log to which nothing is added."""
     site.up()
     name = f"idle-{site.runs}"
-    config = site.config(name, source=['from = ["binance"]'], binance=silent_exchange())
+    exchange = Exchange(site, SYMBOLS, 1_000, limit=0)
+    wanted = ['from = ["binance"]', f"symbols = {exchange.symbols}"]
+    config = site.config(name, source=wanted, binance=exchange.settings())
     side = Spark(site, "spark", f"{name}-stream") if role == "spark" else Fulltape(site, config, (role,))
     try:
         side.start()
@@ -53,8 +56,4 @@ def idle(site, role, options):
         return {"rss_mib": side.rss() / 2**20, "cores": (side.cpu_seconds() - cpu) / seconds}
     finally:
         side.stop()
-
-
-def silent_exchange():
-    """Nobody is there: ingest goes on trying."""
-    return ['ws_url = "ws://127.0.0.1:9"', 'rest_url = "http://127.0.0.1:9"']
+        exchange.process.stop()

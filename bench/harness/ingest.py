@@ -53,8 +53,7 @@ def measured(site, side, symbols, rate, seconds):
         if side == "fulltape":
             raise
         return {"sustained": 0, "cut_off": 1, "why": str(failure)[-300:]}
-    unacknowledged = max(messages - result.get("events", messages), 0)
-    lost = result.get("gaps", 0) + result.get("frames_dropped", 0) + unacknowledged
+    lost = result["lost"] + result.get("gaps", 0) + result.get("frames_dropped", 0)
     return result | {"sustained": int(lost == 0 and result["per_second"] >= 0.97 * rate)}
 
 
@@ -63,10 +62,11 @@ def names(symbols):
 
 
 class Exchange:
-    """The simulator, as a process of its own."""
+    """The simulator, as a process of its own; silent after so many trades if `limit` is given."""
 
-    def __init__(self, site, symbols, rate):
+    def __init__(self, site, symbols, rate, limit=None):
         self.symbols, self.port = names(symbols), free_port()
+        limited = "" if limit is None else f"limit = {limit}\n"
         config = site.folder / f"exchange-{site.runs}.toml"
         config.write_text(
             f"""[source]
@@ -76,7 +76,7 @@ listen = "127.0.0.1:{self.port}"
 rate = {rate}
 weight_per_minute = 1000000
 max_streams_per_connection = 1024
-"""
+{limited}"""
         )
         self.process = site.start("exchange", [site.binary(), "sim", "--config", config])
         until(lambda: self.process.check() or self.process.tail().count("ws://"), 30, "the exchange stands")
@@ -99,14 +99,22 @@ def measure(site, name, symbols, rate, messages):
     topic = f"{run_name}-stream"
     try:
         if name == "fulltape":
-            return of_fulltape(site, config, messages)
-        urls = [word for url in exchange.urls() for word in ("--url", url)]
-        if name == "bare loop":
-            return site.limits("ingest", "--topic", topic, "--trades", messages, *urls)
-        client = [sys.executable, CHECKOUT / "bench/peers/ingest.py", name, "--brokers", BROKERS, "--topic", topic]
-        return site.start(name, [*client, "--messages", messages, *urls]).result(300)
+            result = of_fulltape(site, config, messages)
+        else:
+            urls = [word for url in exchange.urls() for word in ("--url", url)]
+            result = of_another(site, name, topic, messages, urls)
     finally:
         exchange.process.stop()
+    # Some go on for a moment, so that there may be more.
+    found = site.limits("recorded", "--topic", topic)
+    return result | {"lost": max(messages - found["distinct"], 0), "doubled": found["records"] - found["distinct"]}
+
+
+def of_another(site, name, topic, messages, urls):
+    if name == "bare loop":
+        return site.limits("ingest", "--topic", topic, "--trades", messages, *urls)
+    client = [sys.executable, CHECKOUT / "bench/peers/ingest.py", name, "--brokers", BROKERS, "--topic", topic]
+    return site.start(name, [*client, "--messages", messages, *urls]).result(300)
 
 
 def of_fulltape(site, config, messages):

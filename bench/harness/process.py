@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import threading
@@ -143,3 +144,21 @@ def until(condition, patience, what, pause=0.05):
             return found
         time.sleep(pause)
     raise Failed(f"{what} did not happen within {patience} s")
+
+
+def timed(site, name, command, trades):
+    """From a process's start to its end."""
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    process = site.start(name, command)
+    status = process.status(3_600)
+    seconds, used = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if status:
+        raise Failed(f"{name} ended with {status}:\n{process.tail()}")
+    cpu = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
+    return {
+        "events": trades,
+        "per_second": trades / seconds,
+        "cpu_us_per_event": cpu / trades * 1e6,
+        "cores": cpu / seconds,
+        "peak_rss_mib": process.peak / 2**20,
+    }

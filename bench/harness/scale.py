@@ -2,7 +2,7 @@
 
 import time
 
-from .drain import ENDS_SOON, drained
+from .drain import ENDS_SOON, checked, drained
 from .sides import Fulltape
 
 SYMBOLS = (1, 10, 100, 1_000)
@@ -21,7 +21,7 @@ def run(site, options):
             name = f"scale-{site.runs}"
             config = site.fill(name, trades, symbols, partitions, **ENDS_SOON)
             side = Fulltape(site, config)
-            result = drained(site, side, trades)
+            result = drained(site, side, trades) | checked(site, side, trades)
             label = f"{symbols} symbols" if what == "symbols" else f"{partitions} partitions, {symbols} symbols"
             results.append({"what": label, "side": "fulltape", "round": nth} | result)
             options.tell(results[-1])

@@ -1,5 +1,6 @@
 //! librdkafka alone.
 
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
@@ -7,10 +8,11 @@ use clap::Args;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Header, OwnedHeaders};
+use rdkafka::message::{BorrowedMessage, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 use crate::Topic;
 use crate::event::Tape;
@@ -151,12 +153,7 @@ pub fn partitions<C: rdkafka::ClientContext>(
 /// # Errors
 /// If no record comes for a minute.
 pub fn each(topic: &Topic, mut act: impl FnMut(&BorrowedMessage<'_>) -> anyhow::Result<()>) -> anyhow::Result<()> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", &topic.brokers)
-        .set("group.id", "limits")
-        .set("enable.auto.commit", "false")
-        .set("queued.max.messages.kbytes", "65536")
-        .create()?;
+    let consumer = consumer(&topic.brokers)?;
     let mut all = TopicPartitionList::new();
     for partition in 0..partitions(consumer.client(), &topic.topic)? {
         all.add_partition_offset(&topic.topic, partition as i32, Offset::Beginning)?;
@@ -167,6 +164,57 @@ pub fn each(topic: &Topic, mut act: impl FnMut(&BorrowedMessage<'_>) -> anyhow::
         act(&message)?;
     }
     Ok(())
+}
+
+fn consumer(brokers: &str) -> anyhow::Result<BaseConsumer> {
+    Ok(ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("group.id", "limits")
+        .set("enable.auto.commit", "false")
+        .set("queued.max.messages.kbytes", "65536")
+        .create()?)
+}
+
+/// Counts the trades of a topic, whichever side has written them.
+#[derive(Debug, Args)]
+pub struct Recorded {
+    #[arg(long, default_value = "127.0.0.1:19092,127.0.0.1:29092")]
+    brokers: String,
+    #[arg(long)]
+    topic: String,
+}
+
+/// What the Python clients write has longer names.
+#[derive(Deserialize)]
+struct Id<'a> {
+    #[serde(alias = "s")]
+    symbol: &'a str,
+    #[serde(alias = "t")]
+    trade_id: u64,
+}
+
+impl Recorded {
+    pub fn run(&self) -> anyhow::Result<Value> {
+        let consumer = consumer(&self.brokers)?;
+        let (mut all, mut records) = (TopicPartitionList::new(), 0);
+        for partition in 0..partitions(consumer.client(), &self.topic)? {
+            all.add_partition_offset(&self.topic, partition as i32, Offset::Beginning)?;
+            let (first, end) = consumer.fetch_watermarks(&self.topic, partition as i32, PATIENCE)?;
+            records += end - first;
+        }
+        consumer.assign(&all)?;
+        let mut ids: HashMap<String, HashSet<u64>> = HashMap::new();
+        for _ in 0..records {
+            let message = consumer.poll(PATIENCE).context("no record for a minute")??;
+            let Id { symbol, trade_id } = serde_json::from_slice(message.payload().context("a value")?)?;
+            match ids.get_mut(symbol) {
+                Some(ids) => ids.insert(trade_id),
+                None => ids.entry(symbol.to_owned()).or_default().insert(trade_id),
+            };
+        }
+        let distinct: usize = ids.values().map(HashSet::len).sum();
+        Ok(json!({ "records": records, "distinct": distinct }))
+    }
 }
 
 /// Reads a topic.

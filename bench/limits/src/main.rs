@@ -17,6 +17,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+/// The one that fulltape has: it is a part of what is at best.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// What the libraries and servers underneath can do at best.
 #[derive(Debug, Parser)]
 struct Cli {
@@ -30,6 +34,8 @@ enum Command {
     Produce(kafka::Produce),
     /// Read a topic and do nothing.
     Consume(Topic),
+    /// Count the trades of a topic.
+    Recorded(kafka::Recorded),
     /// Parse trade events that are in memory.
     Parse(Amount),
     /// Encode trades that are in memory as Parquet, both datasets.
@@ -79,6 +85,7 @@ fn main() -> anyhow::Result<()> {
     let line = match Cli::parse().command {
         Command::Produce(produce) => produce.run()?,
         Command::Consume(topic) => kafka::consume(&topic)?,
+        Command::Recorded(recorded) => recorded.run()?,
         Command::Parse(amount) => event::parse_all(&amount)?,
         Command::Encode(amount) => archive::encode_all(&amount)?,
         Command::Tables(drain) => drain.run()?,
