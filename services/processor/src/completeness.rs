@@ -10,7 +10,7 @@
 //! The state is a cache of the table: an hour that is not here is read back from its rows. So
 //! nothing is lost by forgetting, and doing it again changes nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use domain::{CompletenessRow, IdRange, IdSet, Symbol, Timestamp, Trade};
@@ -23,8 +23,6 @@ const HOURS_KEPT: usize = 3;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Completeness {
     symbols: BTreeMap<Symbol, SymbolHours>,
-    #[serde(skip)]
-    changed: BTreeSet<(Symbol, Timestamp)>,
 }
 
 /// The stored ids of one symbol.
@@ -49,9 +47,18 @@ pub struct Hour {
     /// Whether the hour behind this one is in mind, too, or known not to be there.
     #[serde(skip)]
     pub is_followed: bool,
+    /// Whether it has changed since its row was written.
+    #[serde(skip)]
+    pub is_changed: bool,
 }
 
 impl Completeness {
+    /// Whether trades of an hour can be entered: it is in mind, and so is the one whose count depends on it.
+    pub fn is_ready(&self, symbol: &Symbol, hour: Timestamp) -> bool {
+        let Some(symbol) = self.symbols.get(symbol) else { return false };
+        symbol.hours.get(&hour).is_some_and(|stored| stored.is_followed || hour >= symbol.newest.hour())
+    }
+
     /// Whether an hour is known here, so that trades of it can be entered.
     pub fn knows(&self, symbol: &Symbol, hour: Timestamp) -> bool {
         self.symbols.get(symbol).is_some_and(|symbol| symbol.hours.contains_key(&hour))
@@ -87,23 +94,30 @@ impl Completeness {
         let counts = late && offset > stored.counted_to;
         stored.late += u64::from(counts);
         stored.counted_to = stored.counted_to.max(offset);
-        self.changed.insert((trade.symbol.clone(), hour));
+        stored.is_changed = true;
         counts
     }
 
-    /// The rows that have changed since the last call, and those of the hours behind them, whose
-    /// expectation depends on them.
+    /// The rows that have changed since they were written, and those of the hours behind them, whose expectation depends
+    /// on them.
     pub fn changed_rows(&self, version: i64) -> Vec<CompletenessRow> {
-        let mut affected = self.changed.clone();
-        let followers: Vec<_> = affected.iter().filter_map(|(symbol, hour)| self.hour_after(symbol, *hour)).collect();
-        affected.extend(followers);
-        affected.iter().filter_map(|(symbol, hour)| self.symbols.get(symbol)?.row(symbol, *hour, version)).collect()
+        let mut rows = Vec::new();
+        for (name, symbol) in &self.symbols {
+            let mut is_affected = false;
+            for (hour, stored) in &symbol.hours {
+                if stored.is_changed || is_affected {
+                    rows.extend(symbol.row(name, *hour, version));
+                }
+                is_affected = stored.is_changed;
+            }
+        }
+        rows
     }
 
     /// The rows of changed hours are written: all but the newest hours of each symbol are forgotten.
     pub fn written(&mut self) {
-        self.changed.clear();
         for symbol in self.symbols.values_mut() {
+            symbol.hours.values_mut().for_each(|hour| hour.is_changed = false);
             while symbol.hours.len() > HOURS_KEPT {
                 let forgotten = symbol.hours.pop_first().and_then(|(_, hour)| hour.ids.last());
                 if let Some(mut oldest) = symbol.hours.first_entry() {
@@ -112,12 +126,6 @@ impl Completeness {
                 }
             }
         }
-    }
-
-    fn hour_after(&self, symbol: &Symbol, hour: Timestamp) -> Option<(Symbol, Timestamp)> {
-        let hours = &self.symbols.get(symbol)?.hours;
-        let after = hours.range(hour..).find(|(next, _)| **next > hour)?;
-        Some((symbol.clone(), *after.0))
     }
 }
 

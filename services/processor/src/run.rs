@@ -198,11 +198,19 @@ impl Processor {
         let mut rows = Vec::with_capacity(records.len());
         let mut gaps = Vec::new();
         for record in &records {
-            let Some(decoded) = self.decoded(record) else { continue };
-            if let Decoded::Trade(row) = &decoded {
-                self.recall_hour(&record.at, &row.trade.symbol, row.hour()).await?;
-            } else if let Decoded::Ledger(LedgerEvent::Duplicates { symbol, hour, .. }) = &decoded {
-                self.recall_duplicates(&record.at, symbol, *hour).await?;
+            let Some(partition) = self.partitions.get(&record.at).filter(|at| at.next <= record.offset) else {
+                continue;
+            };
+            let decode = if record.at.topic == self.topics.stream { decode::trade } else { decode::ledger_event };
+            let decoded = decode(record);
+            match &decoded {
+                Decoded::Trade(row) if !partition.completeness.is_ready(&row.trade.symbol, row.hour()) => {
+                    self.recall_hour(&record.at, &row.trade.symbol, row.hour()).await?;
+                }
+                Decoded::Ledger(LedgerEvent::Duplicates { symbol, hour, .. }) => {
+                    self.recall_duplicates(&record.at, symbol, *hour).await?;
+                }
+                _ => {}
             }
             self.account(record, decoded, &mut rows, &mut gaps);
         }
@@ -213,14 +221,6 @@ impl Processor {
             ::metrics::histogram!(metrics::STORE_LATENCY).record(waited as f64 / 1e6);
         }
         Ok(())
-    }
-
-    /// What a record is; nothing if it is done, or of a partition that has gone.
-    fn decoded(&self, record: &Record) -> Option<Decoded> {
-        let partition = self.partitions.get(&record.at)?;
-        let is_new = record.offset >= partition.next;
-        let decode = if record.at.topic == self.topics.stream { decode::trade } else { decode::ledger_event };
-        is_new.then(|| decode(record))
     }
 
     /// Notes what a record says, without any waiting.

@@ -12,18 +12,37 @@ use crate::config::ProcessorConfig;
 /// What the columns of a trade weigh in a write, apart from its symbol.
 const ROW_BYTES: usize = 90;
 
-/// Groups rows by symbol and hour, each group within `bytes`.
+/// How many table partitions may be written at once. Cassandra warns of more: each is a mutation of its own there, and
+/// may have other replicas.
+const PARTITIONS_AT_ONCE: usize = 10;
+
+/// Groups rows for the store, each group within `bytes`: as many of one table partition together as fit, and what is
+/// left of the partitions, few at a time.
 pub fn groups(rows: Vec<TradeRow>, bytes: usize) -> Vec<Vec<TradeRow>> {
     let mut by_partition: BTreeMap<(Symbol, Timestamp), Vec<TradeRow>> = BTreeMap::new();
     for row in rows {
         by_partition.entry((row.trade.symbol.clone(), row.hour())).or_default().push(row);
     }
     let mut groups = Vec::new();
+    let (mut shared, mut partitions, mut room) = (Vec::new(), 0, bytes);
     for ((symbol, _), rows) in by_partition {
-        let at_once = (bytes / (ROW_BYTES + symbol.as_str().len())).max(1);
-        let (whole, mut rows) = (rows.len().div_ceil(at_once), rows.into_iter());
-        groups.extend((0..whole).map(|_| rows.by_ref().take(at_once).collect()));
+        let row_bytes = ROW_BYTES + symbol.as_str().len();
+        let at_once = (bytes / row_bytes).max(1);
+        let mut rows = rows.into_iter();
+        while rows.len() >= at_once {
+            groups.push(rows.by_ref().take(at_once).collect());
+        }
+        let left = rows.len() * row_bytes;
+        if left > room || partitions == PARTITIONS_AT_ONCE {
+            groups.push(std::mem::take(&mut shared));
+            (partitions, room) = (0, bytes);
+        }
+        partitions += usize::from(left > 0);
+        room -= left;
+        shared.extend(rows);
     }
+    groups.push(shared);
+    groups.retain(|group| !group.is_empty());
     groups
 }
 
@@ -42,9 +61,8 @@ pub async fn store_trades(tables: &dyn Tables, rows: Vec<TradeRow>, config: &Pro
 mod tests {
     use super::*;
 
-    #[test]
-    fn groups_are_of_one_partition_in_order_and_hold_nothing_beside_their_rows() {
-        let row = |symbol: &str, hour: i64, id: u64| TradeRow {
+    fn row(symbol: &str, hour: i64, id: u64) -> TradeRow {
+        TradeRow {
             trade: domain::Trade {
                 symbol: symbol.parse().unwrap(),
                 id,
@@ -56,18 +74,35 @@ mod tests {
             },
             origin: domain::Origin::Live,
             received_at: Timestamp::from_micros(0),
-        };
+        }
+    }
+
+    fn partitions(group: &[TradeRow]) -> usize {
+        group.iter().map(|row| (&row.trade.symbol, row.hour())).collect::<std::collections::BTreeSet<_>>().len()
+    }
+
+    #[test]
+    fn groups_have_each_row_once_and_hold_nothing_beside() {
         let symbols = ["BTCUSDT", "ETHUSDT"];
         let rows: Vec<TradeRow> = (0..1_000).map(|id| row(symbols[id % 2], (id / 700) as i64, id as u64)).collect();
-        let groups = groups(rows.clone(), 20 * (ROW_BYTES + 7));
-        assert_eq!(groups.len(), 2 * (350_usize.div_ceil(20) + 150_usize.div_ceil(20)));
+        let groups = groups(rows, 20 * (ROW_BYTES + 7));
+        // Two partitions of 350 and two of 150: the last 10 of each share two groups.
+        let of_one = groups.iter().filter(|group| partitions(group) == 1).count();
+        assert_eq!((groups.len(), of_one), (50, 48));
         for group in &groups {
-            assert!(group.len() <= 20 && group.capacity() < 40, "{} of {}", group.len(), group.capacity());
-            assert!(group.iter().all(|row| row.trade.symbol == group[0].trade.symbol && row.hour() == group[0].hour()));
+            assert!(group.len() == 20 && group.capacity() < 40, "{} of {}", group.len(), group.capacity());
         }
         let mut ids: Vec<u64> = groups.into_iter().flatten().map(|row| row.trade.id).collect();
-        assert!(ids.chunk_by(|a, b| a < b).count() <= 4, "the order of a partition is kept");
         ids.sort_unstable();
         assert!(ids.into_iter().eq(0..1_000));
+    }
+
+    #[test]
+    fn a_few_partitions_share_a_group() {
+        let rows: Vec<TradeRow> = (0..100).map(|id| row(&format!("S{:02}USDT", id % 25), 0, id)).collect();
+        let groups = groups(rows, 1 << 20);
+        assert_eq!(groups.iter().map(|group| partitions(group)).collect::<Vec<_>>(), [10, 10, 5]);
+        assert!(super::groups(Vec::new(), 1).is_empty());
+        assert_eq!(super::groups(vec![row("BTCUSDT", 0, 1), row("BTCUSDT", 0, 2)], 1).len(), 2);
     }
 }

@@ -1,10 +1,11 @@
 //! Writing: every row carries its own write timestamp, so the order of arrival does not matter.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 
 use async_trait::async_trait;
 use domain::{CompletenessRow, DuplicatesRow, GapRow, Position, Timestamp, TopicPartition, TradeRow};
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use ports::{Checkpoint, PortError, Tables};
 use scylla::errors::ExecutionError;
 use scylla::response::query_result::QueryResult;
@@ -17,8 +18,11 @@ use crate::error::{Kind, SYSTEM, execution, timed_out};
 use crate::session::CassandraTables;
 use crate::values::{date_to_cql, decimal_to_cql, number_to_cql, timestamp_to_cql, version_to_writetime};
 
-/// Single rows on their way at once. Beyond this the servers only get slower.
-const CONCURRENT_ROWS: usize = 16;
+/// Small writes on their way at once. Beyond this the servers only get slower.
+const CONCURRENT: usize = 16;
+
+/// Rows of several table partitions that are written at once. Servers warn of more.
+const ROWS_AT_ONCE: usize = 10;
 
 /// Bits of a checkpoint's write timestamp that count the checkpoints of one offset.
 const SEQUENCE_BITS: u32 = 16;
@@ -38,6 +42,10 @@ impl Tables for CassandraTables {
     }
 
     async fn mend_trades(&self, wrong: &[TradeRow], right: &[TradeRow], now: Timestamp) -> Result<(), PortError> {
+        let keys: BTreeSet<_> = wrong.iter().chain(right).map(|row| (&row.trade.symbol, row.hour())).collect();
+        if keys.len() > 1 {
+            return Err(PortError::refused(SYSTEM, "trades of several symbols or hours to be mended together"));
+        }
         // Later than whatever was written or deleted by hand; the rows later than their own deletion.
         let delete = now.micros();
         let keys = wrong.iter().chain(right).map(|row| trade_key(row, delete)).collect::<Result<Vec<_>, _>>()?;
@@ -51,8 +59,13 @@ impl Tables for CassandraTables {
     }
 
     async fn write_completeness(&self, rows: &[CompletenessRow]) -> Result<(), PortError> {
-        let values = rows.iter().map(completeness_values).collect::<Result<Vec<_>, _>>()?;
-        self.insert_each("completeness", &self.statements.insert_completeness, values).await
+        let statement = &self.statements.insert_completeness;
+        let mut writes = Vec::new();
+        for rows in rows.chunks(ROWS_AT_ONCE) {
+            let values = rows.iter().map(completeness_values).collect::<Result<Vec<_>, _>>()?;
+            writes.push(self.insert_together("completeness", statement, values).boxed());
+        }
+        futures::stream::iter(writes).buffer_unordered(CONCURRENT).try_collect::<()>().await
     }
 
     async fn write_duplicates(&self, rows: &[DuplicatesRow]) -> Result<(), PortError> {
@@ -73,21 +86,27 @@ impl Tables for CassandraTables {
 
 impl CassandraTables {
     async fn put_trades(&self, rows: &[TradeRow], writetimes: impl Iterator<Item = i64>) -> Result<(), PortError> {
-        let Some(first) = rows.first() else { return Ok(()) };
-        if rows.iter().any(|row| row.trade.symbol != first.trade.symbol || row.hour() != first.hour()) {
-            return Err(PortError::refused(SYSTEM, "trades of several symbols or hours in one call"));
-        }
         let values = rows.iter().zip(writetimes);
         let values = values.map(|(row, writetime)| trade_values(row, writetime)).collect::<Result<Vec<_>, _>>()?;
-        let statement = &self.statements.insert_trade;
-        let mut batch = Batch::new_with_statements(
-            BatchType::Unlogged,
-            vec![BatchStatement::PreparedStatement(statement.clone()); values.len()],
-        );
+        self.insert_together("trades", &self.statements.insert_trade, values).await
+    }
+
+    /// In one request.
+    async fn insert_together<V: SerializeRow + Send + Sync>(
+        &self,
+        what: &str,
+        statement: &PreparedStatement,
+        rows: Vec<V>,
+    ) -> Result<(), PortError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let statements = vec![BatchStatement::PreparedStatement(statement.clone()); rows.len()];
+        let mut batch = Batch::new_with_statements(BatchType::Unlogged, statements);
         batch.set_is_idempotent(true);
         batch.set_consistency(self.config.write_consistency.into());
         batch.set_retry_policy(statement.get_retry_policy().cloned());
-        self.written("trades", self.session.batch(&batch, values)).await
+        self.written(what, self.session.batch(&batch, rows)).await
     }
 
     async fn insert_each<V: SerializeRow + Send>(
@@ -97,7 +116,7 @@ impl CassandraTables {
         rows: Vec<V>,
     ) -> Result<(), PortError> {
         let writes = rows.into_iter().map(|row| self.written(what, self.session.execute_unpaged(statement, row)));
-        futures::stream::iter(writes).buffer_unordered(CONCURRENT_ROWS).try_collect::<()>().await
+        futures::stream::iter(writes).buffer_unordered(CONCURRENT).try_collect::<()>().await
     }
 
     async fn written(

@@ -9,11 +9,11 @@ use crate::PortError;
 /// Writes rows. All methods are idempotent; when one returns, the rows survive a crash.
 #[async_trait]
 pub trait Tables: Send + Sync {
-    /// Stores trades of one symbol and hour, all or, after an error, any part of them. A row that
-    /// is there already is written over with the same content.
+    /// Stores trades, all or, after an error, any part of them. A row that is there already is written over with the
+    /// same content. They are best of one symbol and hour.
     ///
     /// # Errors
-    /// [`PortError::Refused`] if the rows are of several symbols or hours, or too many for the store.
+    /// [`PortError::Refused`] if they are too many for the store.
     async fn write_trades(&self, rows: &[TradeRow]) -> Result<(), PortError>;
 
     /// Makes trades of one symbol and hour right: takes `wrong` rows away and then puts `right` ones in,
@@ -21,7 +21,8 @@ pub trait Tables: Send + Sync {
     /// [`write_trades`](Self::write_trades) can change these rows.
     ///
     /// # Errors
-    /// As [`write_trades`](Self::write_trades); after an error any part of it may have happened.
+    /// [`PortError::Refused`] if the rows are of several symbols or hours, or too many for the store; after an error any
+    /// part of it may have happened.
     async fn mend_trades(&self, wrong: &[TradeRow], right: &[TradeRow], now: Timestamp) -> Result<(), PortError>;
 
     /// Stores gaps. A row never replaces one of a higher version.

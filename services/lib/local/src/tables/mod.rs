@@ -64,7 +64,6 @@ fn of_one_hour<'a>(mut rows: impl Iterator<Item = &'a TradeRow>) -> Result<(), P
 #[async_trait]
 impl Tables for LocalTables {
     async fn write_trades(&self, rows: &[TradeRow]) -> Result<(), PortError> {
-        of_one_hour(rows.iter())?;
         self.write(rows, Job::Trades).await
     }
 

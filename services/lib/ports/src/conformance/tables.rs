@@ -19,7 +19,7 @@ const BATCH: usize = 40;
 pub async fn suite(tables: &dyn Tables, query: &dyn TableQuery) {
     trades_come_back_exactly(tables, query).await;
     trades_written_twice_are_there_once(tables, query).await;
-    trades_of_several_partitions_are_refused(tables).await;
+    trades_of_several_partitions(tables, query).await;
     trades_come_in_order_and_pages(tables, query).await;
     mended_trades_are_right(tables, query).await;
     nothing_is_fine(tables, query).await;
@@ -67,13 +67,21 @@ pub async fn trades_written_twice_are_there_once(tables: &dyn Tables, query: &dy
     same_trades(&all_trades(query, &symbol, HOUR).await, &rows, "overlapping batches leave each trade once");
 }
 
-/// A batch belongs to one symbol and one hour.
-pub async fn trades_of_several_partitions_are_refused(tables: &dyn Tables) {
+/// Trades of several symbols and hours may come together; what is mended is of one.
+pub async fn trades_of_several_partitions(tables: &dyn Tables, query: &dyn TableQuery) {
     let (symbol, other) = (fresh("MIXED"), fresh("OTHER"));
-    let hours = [trade(&symbol, 1, HOUR + MICROS_PER_HOUR - 1), trade(&symbol, 2, HOUR + MICROS_PER_HOUR)];
-    refused(tables.write_trades(&hours).await, "write trades of two hours");
-    let symbols = [trade(&symbol, 1, HOUR), trade(&other, 1, HOUR)];
-    refused(tables.write_trades(&symbols).await, "write trades of two symbols");
+    let rows = [
+        trade(&symbol, 1, HOUR + MICROS_PER_HOUR - 1),
+        trade(&other, 1, HOUR),
+        trade(&symbol, 2, HOUR + MICROS_PER_HOUR),
+        trade(&other, 2, HOUR),
+    ];
+    done(tables.write_trades(&rows).await, "write trades of two symbols and hours");
+    same_trades(&all_trades(query, &symbol, HOUR).await, &rows[..1], "the first hour");
+    same_trades(&all_trades(query, &symbol, HOUR + MICROS_PER_HOUR).await, &rows[2..3], "the second hour");
+    same_trades(&all_trades(query, &other, HOUR).await, &[rows[1].clone(), rows[3].clone()], "the other symbol");
+    refused(tables.mend_trades(&[], &rows[..2], at(HOUR)).await, "mend trades of two symbols");
+    refused(tables.mend_trades(&rows[..1], &rows[2..3], at(HOUR)).await, "mend trades of two hours");
 }
 
 /// In order of (millisecond, id), in pages of any size, of this hour and symbol only.

@@ -1,6 +1,6 @@
 //! Tables in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -66,10 +66,6 @@ impl MemoryTables {
 #[async_trait]
 impl Tables for MemoryTables {
     async fn write_trades(&self, rows: &[TradeRow]) -> Result<(), PortError> {
-        let key = |row: &TradeRow| (row.trade.symbol.clone(), row.hour());
-        if rows.windows(2).any(|pair| key(&pair[0]) != key(&pair[1])) {
-            return Err(PortError::refused(SYSTEM, "trades of several symbols or hours in one batch"));
-        }
         let put = |state: &mut State, row: TradeRow| {
             let hour = state.trades.entry((row.trade.symbol.clone(), row.hour())).or_default();
             let before = hour.insert((row.trade.trade_time.millis(), row.trade.id), row.clone());
@@ -80,6 +76,10 @@ impl Tables for MemoryTables {
     }
 
     async fn mend_trades(&self, wrong: &[TradeRow], right: &[TradeRow], _: Timestamp) -> Result<(), PortError> {
+        let keys: BTreeSet<_> = wrong.iter().chain(right).map(|row| (&row.trade.symbol, row.hour())).collect();
+        if keys.len() > 1 {
+            return Err(PortError::refused(SYSTEM, "trades of several symbols or hours to be mended together"));
+        }
         let take = |state: &mut State, row: TradeRow| {
             let hour = state.trades.entry((row.trade.symbol.clone(), row.hour())).or_default();
             hour.remove(&(row.trade.trade_time.millis(), row.trade.id));
