@@ -15,6 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::Metrics;
 
+/// How long the end waits for clients that are connected, whether they ask for anything or not.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
+
 /// Whether the role does its work. Shared with the role, which says so.
 #[derive(Clone, Default)]
 pub struct Readiness(Arc<RwLock<Option<Condition>>>);
@@ -63,7 +66,15 @@ pub async fn serve(
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .with_state((metrics, ready));
-    axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await
+    let serving = axum::serve(listener, routes).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let out_of_time = async {
+        stop.cancelled().await;
+        tokio::time::sleep(LAST_ANSWERS).await;
+    };
+    tokio::select! {
+        served = serving => served,
+        () = out_of_time => Ok(()),
+    }
 }
 
 async fn readyz(State((_, ready)): State<(Metrics, Readiness)>) -> (StatusCode, &'static str) {
@@ -110,8 +121,12 @@ mod tests {
         assert!(ask(address, DEADLINE).await.unwrap());
         connected.store(false, Ordering::Relaxed);
         assert!(!ask(address, DEADLINE).await.unwrap());
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        silent.write_all(b"GET /metrics HTTP/1.1\r\n").await.unwrap();
+        assert!(!ask(address, DEADLINE).await.unwrap(), "by now the half of a question has come as well");
         stop.cancel();
-        server.await.unwrap().unwrap();
+        tokio::time::timeout(DEADLINE, server).await.expect("a client does not keep the role").unwrap().unwrap();
         assert!(ask(address, DEADLINE).await.is_err(), "nobody answers");
+        drop(silent);
     }
 }
