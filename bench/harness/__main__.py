@@ -34,7 +34,7 @@ def main():
     parser.add_argument("--rounds", type=int, help="3 unless told, 1 with --quick")
     parser.add_argument("--trades", type=int, help="instead of each benchmark's own number")
     parser.add_argument("--quick", action="store_true", help="less of everything, one round: whether it works")
-    parser.add_argument("--plot", action="store_true", help="draw what bench/results has, print it as the README's table, and exit")
+    parser.add_argument("--plot", action="store_true", help="draw bench/results, print the README's table, and exit")
     parser.add_argument("--list", action="store_true", help="name the benchmarks and exit")
     options = parser.parse_args()
     if options.list:

@@ -43,9 +43,14 @@ def idle(site, role, options):
     """A role with nothing to do: an exchange that says nothing any more, a log to which nothing is added."""
     site.up()
     name = f"idle-{site.runs}"
-    exchange = Exchange(site, SYMBOLS, 1_000, limit=0)
-    wanted = ['from = ["binance"]', f"symbols = {exchange.symbols}"]
-    config = site.config(name, source=wanted, binance=exchange.settings())
+    settings, exchange = {}, None
+    if role == "ingest":
+        exchange = Exchange(site, SYMBOLS, 1_000, limit=0)
+        settings = {
+            "source": ['from = ["binance"]', f"symbols = {exchange.symbols}"],
+            "binance": exchange.settings(),
+        }
+    config = site.config(name, **settings)
     side = Spark(site, "spark", f"{name}-stream") if role == "spark" else Fulltape(site, config, (role,))
     try:
         side.start()
@@ -56,4 +61,5 @@ def idle(site, role, options):
         return {"rss_mib": side.rss() / 2**20, "cores": (side.cpu_seconds() - cpu) / seconds}
     finally:
         side.stop()
-        exchange.process.stop()
+        if exchange:
+            exchange.process.stop()

@@ -98,6 +98,7 @@ hdfs.root = "/bench/{name}"
         return config
 
     def empty_tables(self):
+        self.up()
         tables = ("trades", "trades_by_second", "checkpoints", "completeness", "gaps")
         self.cluster("cqlsh", "-e", " ".join(f"TRUNCATE crypto_ks.{table};" for table in tables))
 
