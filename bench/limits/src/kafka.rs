@@ -46,7 +46,7 @@ impl Produce {
         let mut tape = Tape::of(self.symbols);
         let mut event = String::new();
         let mut meter = Meter::of(self.to.trades);
-        let started = Instant::now();
+        let (started, mut latest) = (Instant::now(), 0);
         for n in 0..self.to.trades {
             let (time_ms, received_at) = match self.rate {
                 Some(rate) => {
@@ -55,8 +55,9 @@ impl Produce {
                     if due > started.elapsed() + Duration::from_millis(1) {
                         pause(due.saturating_sub(started.elapsed()));
                     }
-                    let now = now_micros();
-                    (now / 1_000, now)
+                    // Whoever reads a symbol's rows in the order of their times has them in the order of their ids.
+                    latest = now_micros().max(latest);
+                    (latest / 1_000, latest)
                 }
                 None => {
                     let time = BEGAN_MS + (n as i64) * 1_000 / PER_SECOND;

@@ -36,7 +36,7 @@ pub struct Observe {
     #[arg(long)]
     trades: u64,
     /// How long each symbol's reader waits before it asks again.
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 20)]
     interval_ms: u64,
     /// How long to wait for the next row before the rest counts as lost.
     #[arg(long, default_value_t = 60)]
@@ -116,7 +116,8 @@ async fn watched(
     let mut took = vec![None; trades as usize];
     let mut ahead = BTreeSet::new();
     let mut contiguous = FIRST;
-    let mut position = (now_micros() / 1_000, 0_i64);
+    // The first may have come while we connected.
+    let mut position = (now_micros() / 1_000 - 10_000, 0_i64);
     let mut progress = Instant::now();
     while contiguous < FIRST + trades as i64 && progress.elapsed() < Duration::from_secs(patience_seconds) {
         let now = now_micros() / 1_000;

@@ -310,7 +310,7 @@ impl Config {
     }
 
     /// Numbers that must be within bounds for anything to happen, or to end.
-    fn bounded(&self) -> [(&'static str, u64, RangeInclusive<u64>); 24] {
+    fn bounded(&self) -> [(&'static str, u64, RangeInclusive<u64>); 25] {
         let (ingest, processor, archiver) = (&self.ingest, &self.processor, &self.archiver);
         let (kafka, cassandra, hdfs) = (&self.log.kafka, &self.tables.cassandra, &self.archive.hdfs);
         [
@@ -332,6 +332,7 @@ impl Config {
             ("archiver.memory_bytes", archiver.memory_bytes as u64, 1..=MOST_BYTES),
             ("archiver.retry_min_ms", archiver.retry_min_ms, 1..=A_DAY_MS),
             ("archiver.revoke_ms", archiver.revoke_ms, 0..=A_DAY_MS),
+            ("log.kafka.fetch_wait_ms", kafka.fetch_wait_ms, 0..=10_000),
             ("log.kafka.request_timeout_ms", kafka.request_timeout_ms, 1..=A_DAY_MS),
             ("log.kafka.scan_timeout_ms", kafka.scan_timeout_ms, 1..=A_DAY_MS),
             ("tables.cassandra.write_timeout_ms", cassandra.write_timeout_ms, 1..=A_DAY_MS),

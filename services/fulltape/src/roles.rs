@@ -32,6 +32,9 @@ use crate::wire::{self, Wire, clock};
 /// The archiver's consumer group.
 const ARCHIVER: &str = "archiver";
 
+/// How long brokers gather records for the archiver: its files are seconds old anyway.
+const ARCHIVER_FETCH_WAIT_MS: u64 = 500;
+
 /// Why `--once` has not done what it was to do.
 pub const INTERRUPTED: &str = "interrupted before the end of the source was stored";
 
@@ -347,7 +350,8 @@ fn exchange(decided: Option<&Exchange>, config: &Config) -> anyhow::Result<Binan
 pub async fn processor_ports(config: &Config, wire: &Wire) -> anyhow::Result<ProcessorPorts> {
     wire.check_topics().await?;
     let (tables, query) = wire.tables().await?;
-    let reader = wire.reader(processor::ROLE, &[&config.log.stream, &config.log.gaps])?;
+    let wait = config.log.kafka.fetch_wait_ms;
+    let reader = wire.reader(processor::ROLE, &[&config.log.stream, &config.log.gaps], wait)?;
     Ok(ProcessorPorts { reader, writer: wire.writer()?, scan: wire.scan()?, tables, query, clock: clock() })
 }
 
@@ -357,7 +361,8 @@ pub async fn processor_ports(config: &Config, wire: &Wire) -> anyhow::Result<Pro
 /// If the log or the archive cannot be used.
 pub async fn archiver_deps(config: &Config, wire: &Wire) -> anyhow::Result<ArchiverDeps> {
     wire.check_topics().await?;
-    let reader = wire.reader(ARCHIVER, &[&config.log.stream])?;
+    let wait = config.log.kafka.fetch_wait_ms.max(ARCHIVER_FETCH_WAIT_MS);
+    let reader = wire.reader(ARCHIVER, &[&config.log.stream], wait)?;
     Ok(ArchiverDeps { reader, archive: wire.archive()?, clock: clock(), epoch: epoch() })
 }
 

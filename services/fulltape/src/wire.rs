@@ -9,7 +9,7 @@ use audit::AuditPorts;
 use cassandra::CassandraTables;
 use domain::Topic;
 use hdfs::HdfsArchive;
-use kafka::{KafkaReader, KafkaScan, KafkaWriter};
+use kafka::{KafkaConfig, KafkaReader, KafkaScan, KafkaWriter};
 use local::{DataFolder, LocalArchive, LocalLog, LocalTables};
 use ports::{Archive, Clock, LogReader, LogScan, LogWriter, SystemClock, TableQuery, Tables, persist, persist_for};
 
@@ -87,17 +87,18 @@ impl Wire {
         Ok(())
     }
 
-    /// A member of a group.
+    /// A member of a group. Brokers gather records for so long, unless there are many.
     ///
     /// # Errors
     /// If the client cannot be made.
-    pub fn reader(&self, group: &str, topics: &[&Topic]) -> anyhow::Result<Box<dyn LogReader>> {
+    pub fn reader(&self, group: &str, topics: &[&Topic], fetch_wait_ms: u64) -> anyhow::Result<Box<dyn LogReader>> {
         let topics: Vec<Topic> = topics.iter().map(|topic| (*topic).clone()).collect();
         match &self.log {
             Some(log) => Ok(Box::new(log.reader(group, &topics)?)),
             None => {
                 let names: Vec<&str> = topics.iter().map(Topic::as_str).collect();
-                Ok(Box::new(KafkaReader::new(self.config.log.kafka.clone(), group, &names)?))
+                let kafka = KafkaConfig { fetch_wait_ms, ..self.config.log.kafka.clone() };
+                Ok(Box::new(KafkaReader::new(kafka, group, &names)?))
             }
         }
     }

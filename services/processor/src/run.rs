@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use domain::ledger::{GapState, LedgerEvent};
 use domain::{DuplicatesRow, GapRow, IdSet, Position, Record, Symbol, Timestamp, TopicPartition, Topics, TradeRow};
+use futures::{StreamExt, TryStreamExt, stream};
 use ports::{
     Assignment, Clock, CompletenessView, LogEvent, LogReader, LogScan, LogWriter, PortError, Revocation, Start,
     TableQuery, Tables, persist,
@@ -23,6 +24,9 @@ use crate::{ProcessorError, ROLE, metrics};
 
 /// How many rows are read at once when an hour is read back.
 const PAGE: usize = 5_000;
+
+/// How many checkpoints are on their way at the same time.
+const CHECKPOINTS_IN_FLIGHT: usize = 16;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -273,25 +277,33 @@ impl Processor {
 
     /// Saves how far each partition is stored. Only to be called when all rows are acknowledged.
     async fn checkpoint(&mut self) -> Result<Vec<Position>, ProcessorError> {
-        let mut saved = Vec::new();
+        let changed = || self.partitions.values().filter(|partition| partition.changed);
+        let rows: Vec<_> =
+            changed().flat_map(|partition| partition.completeness.changed_rows(partition.next - 1)).collect();
+        if !rows.is_empty() {
+            persist("store completeness", || self.tables.write_completeness(&rows)).await?;
+        }
+        let duplicates: Vec<_> = changed().flat_map(|partition| partition.duplicates.values().cloned()).collect();
+        if !duplicates.is_empty() {
+            persist("store duplicates", || self.tables.write_duplicates(&duplicates)).await?;
+        }
+        let mut checkpoints = Vec::new();
         for (at, partition) in self.partitions.iter_mut().filter(|(_, partition)| partition.changed) {
-            let rows = partition.completeness.changed_rows(partition.next - 1);
-            if !rows.is_empty() {
-                persist("store completeness", || self.tables.write_completeness(&rows)).await?;
-            }
-            let duplicates: Vec<_> = partition.duplicates.values().cloned().collect();
-            if !duplicates.is_empty() {
-                persist("store duplicates", || self.tables.write_duplicates(&duplicates)).await?;
-            }
             partition.completeness.written();
             let next = Position { at: at.clone(), offset: partition.next };
             let output = partition.dead_letters.output(partition.next);
-            let checkpoint = checkpoint::encoded(next.clone(), &partition.completeness, vec![output]);
-            persist("save checkpoint", || self.tables.save_checkpoint(&checkpoint)).await?;
-            // Only now: a checkpoint may be cut short anywhere before.
+            checkpoints.push(checkpoint::encoded(next, &partition.completeness, vec![output]));
+        }
+        let tables = &self.tables;
+        let saves = checkpoints.into_iter().map(|checkpoint| async move {
+            persist("save checkpoint", || tables.save_checkpoint(&checkpoint)).await?;
+            Ok::<_, PortError>(checkpoint.next)
+        });
+        let saved: Vec<_> = stream::iter(saves).buffer_unordered(CHECKPOINTS_IN_FLIGHT).try_collect().await?;
+        // Only now: a checkpoint may be cut short anywhere before.
+        for partition in self.partitions.values_mut() {
             partition.duplicates.clear();
             partition.changed = false;
-            saved.push(next);
         }
         ::metrics::counter!(metrics::CHECKPOINTS_SAVED).increment(saved.len() as u64);
         Ok(saved)

@@ -8,6 +8,10 @@ use domain::{Record, TopicPartition};
 use ports::{LogEvent, PortError};
 use tokio::sync::Notify;
 
+/// A batch is what is there, up to these limits.
+pub(crate) const BATCH_RECORDS: usize = 8_192;
+pub(crate) const BATCH_BYTES: usize = 4 << 20;
+
 /// Filled by the worker, emptied by the reader.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
@@ -24,14 +28,13 @@ struct Content {
 }
 
 impl Inbox {
-    /// The oldest item; `None` when the worker is gone and nothing is left.
+    /// The oldest item, records together with those behind them; `None` when the worker is gone and nothing is left.
     pub async fn take(&self) -> Option<Result<LogEvent, PortError>> {
         loop {
             let arrived = self.arrived.notified();
             {
                 let mut content = self.content();
-                if let Some(item) = content.items.pop_front() {
-                    content.bytes -= weight(&item);
+                if let Some(item) = content.pop() {
                     self.taken.notify_all();
                     return Some(item);
                 }
@@ -100,6 +103,26 @@ impl Inbox {
     }
 }
 
+impl Content {
+    fn pop(&mut self) -> Option<Result<LogEvent, PortError>> {
+        let mut item = self.items.pop_front()?;
+        let mut bytes = weight(&item);
+        if let Ok(LogEvent::Records(records)) = &mut item {
+            while let Some(Ok(LogEvent::Records(more))) = self.items.front_mut() {
+                let weight = more.iter().map(Record::weight).sum::<usize>();
+                if records.len() + more.len() > BATCH_RECORDS || bytes + weight > BATCH_BYTES {
+                    break;
+                }
+                records.append(more);
+                bytes += weight;
+                self.items.pop_front();
+            }
+        }
+        self.bytes -= bytes;
+        Some(item)
+    }
+}
+
 fn weight(item: &Result<LogEvent, PortError>) -> usize {
     match item {
         Ok(LogEvent::Records(records)) => records.iter().map(Record::weight).sum(),
@@ -136,6 +159,25 @@ mod tests {
         assert_eq!(inbox.bytes(), 0);
         inbox.close();
         assert!(inbox.take().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_taken_together_up_to_a_bound_and_never_across_a_rebalance() {
+        let inbox = Inbox::default();
+        let records = |offsets: std::ops::Range<i64>| Ok(LogEvent::Records(offsets.map(|at| record(0, at)).collect()));
+        inbox.put(records(0..10));
+        inbox.put(records(10..8_000));
+        inbox.put(records(8_000..9_000));
+        inbox.put(Ok(LogEvent::Assigned(Assignment::new(Vec::new()).0)));
+        inbox.put(records(9_000..9_001));
+        let mut taken = Vec::new();
+        for _ in 0..4 {
+            taken.push(match inbox.take().await {
+                Some(Ok(LogEvent::Records(records))) => records.len(),
+                _ => 0,
+            });
+        }
+        assert_eq!((taken, inbox.bytes()), (vec![8_000, 1_000, 0, 1], 0));
     }
 
     #[test]

@@ -28,16 +28,15 @@ use tracing::{debug, error, info, warn};
 use crate::client::{consumer_settings, creation, log, watermarks};
 use crate::config::KafkaConfig;
 use crate::error::{SYSTEM, is_refusal};
-use crate::inbox::Inbox;
+use crate::inbox::{BATCH_BYTES, BATCH_RECORDS, Inbox};
 use crate::records::Copier;
 
 /// How long one poll waits for the first record; also how long a command may wait.
-const POLL: Duration = Duration::from_millis(5);
+const POLL: Duration = Duration::from_millis(20);
+/// So much makes a broker answer at once.
+const FETCH_ENOUGH_BYTES: &str = "65536";
 /// A member learns of a rebalance by its next heartbeat.
 const HEARTBEAT_MS: &str = "1000";
-/// A batch is what is there, up to these limits.
-const BATCH_RECORDS: usize = 8_192;
-const BATCH_BYTES: usize = 4 << 20;
 /// How long a full inbox stops polling. Pausing throws away what was fetched ahead, so it is only
 /// for a service that really stands still.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -127,7 +126,10 @@ impl Worker {
         commands: mpsc::Receiver<Command>,
     ) -> Result<Self, PortError> {
         let mut settings = consumer_settings(&config, group);
-        member(&mut settings, &config).set("partition.assignment.strategy", "range");
+        member(&mut settings, &config)
+            .set("partition.assignment.strategy", "range")
+            .set("fetch.min.bytes", FETCH_ENOUGH_BYTES)
+            .set("fetch.wait.max.ms", config.fetch_wait_ms.to_string());
         let consumer: BaseConsumer<Group> =
             BaseConsumer::from_config_and_context(&settings, Group::default()).map_err(|error| creation(&error))?;
         consumer.subscribe(topics).map_err(|error| creation(&error))?;
@@ -288,7 +290,7 @@ impl Worker {
             return true;
         }
         // Waking at half full lets the service work through batches while we fill the rest.
-        self.inbox.wait_below(limit / 2, POLL * 4);
+        self.inbox.wait_below(limit / 2, POLL);
         false
     }
 

@@ -10,7 +10,7 @@ use ports::{LogWriter, PortError};
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use tracing::warn;
 
 use crate::client::{blocking, creation, drop_elsewhere, partitions_of, settings};
@@ -27,7 +27,11 @@ const GRACE: Duration = Duration::from_secs(10);
 /// How long to wait for space before the buffer is tried again anyway.
 const SPACE_RETRY: Duration = Duration::from_millis(50);
 
-type IdempotentProducer = ThreadedProducer<Deliveries>;
+/// How long one poll for deliveries takes; a little more than whole milliseconds. The client waits whole ones, and the
+/// binding spins through what is left of the last.
+const POLL: Duration = Duration::from_micros(1_000_050);
+
+type IdempotentProducer = BaseProducer<Deliveries>;
 
 /// Appends to the topics of one cluster.
 pub struct KafkaWriter {
@@ -151,8 +155,17 @@ impl Producing {
             .set("message.max.bytes", config.max_record_bytes.to_string())
             .set("batch.size", config.max_record_bytes.to_string())
             .set("queue.buffering.max.kbytes", config.producer_buffer_kib.to_string());
-        let producer = ThreadedProducer::from_config_and_context(&settings, Deliveries::default());
-        producer.map(|producer| Self(Arc::new(producer))).map_err(|error| creation(&error))
+        let producer = BaseProducer::from_config_and_context(&settings, Deliveries::default());
+        let producer = Arc::new(producer.map_err(|error| creation(&error))?);
+        let polled = Arc::downgrade(&producer);
+        let poll = move || {
+            while let Some(producer) = polled.upgrade() {
+                producer.poll(POLL);
+            }
+        };
+        let thread = std::thread::Builder::new().name("kafka-deliveries".to_owned()).spawn(poll);
+        thread.map_err(|error| PortError::unavailable(SYSTEM, error))?;
+        Ok(Self(producer))
     }
 
     fn fatal_error(&self) -> Option<String> {
