@@ -34,7 +34,7 @@ def run(site, options):
 
 
 def highest(site, side, symbols, rates, seconds):
-    """The highest of some rates that a side keeps up with, losing nothing."""
+    """The highest of some rates that a side keeps up with: nothing lost, not cut off, acknowledged within a second."""
     best = {"per_second": 0}
     for rate in rates:
         result = measured(site, side, symbols, rate, seconds)
@@ -45,7 +45,7 @@ def highest(site, side, symbols, rates, seconds):
 
 
 def measured(site, side, symbols, rate, seconds):
-    """One client, from a fresh exchange to a fresh topic. One that is too slow is cut off, as by the real exchange."""
+    """One client, from a fresh exchange to a fresh topic."""
     messages = rate * seconds
     try:
         result = measure(site, side, symbols, rate, messages)
@@ -54,7 +54,8 @@ def measured(site, side, symbols, rate, seconds):
             raise
         return {"sustained": 0, "cut_off": 1, "why": str(failure)[-300:]}
     lost = result["lost"] + result.get("gaps", 0) + result.get("frames_dropped", 0)
-    return result | {"sustained": int(lost == 0 and result["per_second"] >= 0.97 * rate)}
+    late = result["socket_to_ack_ms"]["p99"] > 1_000
+    return result | {"sustained": int(lost == 0 and not late)}
 
 
 def names(symbols):
@@ -62,7 +63,8 @@ def names(symbols):
 
 
 class Exchange:
-    """The simulator, as a process of its own; silent after so many trades if `limit` is given."""
+    """The simulator, as a process of its own; silent after so many trades if `limit` is given. Trades come as unevenly as
+    recorded ones. A client that falls behind by more than a second's worth is cut off, as by the real exchange."""
 
     def __init__(self, site, symbols, rate, limit=None):
         self.symbols, self.port = names(symbols), free_port()
@@ -74,6 +76,7 @@ symbols = {self.symbols}
 [sim]
 listen = "127.0.0.1:{self.port}"
 rate = {rate}
+queue_frames = {max(rate, 4_096)}
 weight_per_minute = 1000000
 max_streams_per_connection = 1024
 {limited}"""

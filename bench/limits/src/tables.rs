@@ -20,7 +20,7 @@ use crate::event::{Event, SCALE, Tape, digits};
 use crate::meter::Meter;
 use crate::{Amount, Topic, kafka, runtime};
 
-/// Rows of a batch: about 5 KiB, beyond which Cassandra warns.
+/// Rows of a batch, as the processor has them by default.
 const ROWS: usize = 50;
 
 /// Batches on their way at once.

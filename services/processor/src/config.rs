@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProcessorConfig {
-    /// How many bytes of trades go to the store at once, about 100 a trade. Above 5 KiB Cassandra
-    /// warns, above 50 KiB it refuses.
+    /// How many bytes of trades go to the store at once, some 220 a trade by Cassandra's count. It warns above
+    /// `batch_size_warn_threshold`, 5 KiB unless configured, and refuses above `batch_size_fail_threshold`, 50 KiB.
     pub write_bytes: usize,
     /// How many such writes are on their way at the same time.
     pub writes_in_flight: usize,
@@ -24,7 +24,7 @@ pub struct ProcessorConfig {
 impl Default for ProcessorConfig {
     fn default() -> Self {
         Self {
-            write_bytes: 5 << 10,
+            write_bytes: 11 << 10,
             writes_in_flight: 32,
             checkpoint_ms: 1_000,
             watermark_ms: 600_000,

@@ -32,7 +32,7 @@ use crate::inbox::{BATCH_BYTES, BATCH_RECORDS, Inbox};
 use crate::records::Copier;
 
 /// How long one poll waits for the first record; also how long a command may wait.
-const POLL: Duration = Duration::from_millis(20);
+const POLL: Duration = Duration::from_millis(50);
 /// So much makes a broker answer at once.
 const FETCH_ENOUGH_BYTES: &str = "65536";
 /// A member learns of a rebalance by its next heartbeat.

@@ -256,7 +256,7 @@ impl World {
             clock: self.clock.clone(),
         };
         let config =
-            ProcessorConfig { write_bytes: 500, writes_in_flight: 4, revoke_ms: 2_500, ..ProcessorConfig::default() };
+            ProcessorConfig { write_bytes: 1_100, writes_in_flight: 4, revoke_ms: 2_500, ..ProcessorConfig::default() };
         let task = tokio::spawn(async move {
             let ended = processor::run(ports, domain::Topics::default(), config, stop).await;
             ended.map_err(|error| format!("processor: {error}"))
