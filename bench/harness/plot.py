@@ -20,7 +20,7 @@ PANELS = [
         [
             ("drain", "tables and archive", "log to tables\nand archive", ("fulltape", "spark")),
             ("steady", "1000 trades/s", "the same,\n1,000 a second", ("fulltape", "spark")),
-            ("ingest", "5000 messages/s", "exchange\nto log", ("fulltape", "sensible")),
+            ("ingest", "5000 messages/s, 10 symbols", "exchange\nto log", ("fulltape", "sensible")),
         ],
     ),
     (

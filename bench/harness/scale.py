@@ -31,23 +31,25 @@ def run(site, options):
 
 
 def long_run(site, options, trades):
-    """CPU and memory of each tenth of a long drain."""
+    """CPU and memory of each role in each tenth of a long drain."""
     site.empty_tables()
     name = f"scale-{site.runs}"
     side = Fulltape(site, site.fill(name, trades))
-    results = []
+    results, tenths = [], {}
     try:
         side.start()
-        before, cpu = 0, 0.0
-        for tenth in range(1, 11):
-            while (read := side.read()) < trades * tenth / 10:
-                side.check()
-                time.sleep(0.05)
-            now = side.cpu_seconds()
-            result = {"cpu_us_per_event": (now - cpu) / (read - before) * 1e6, "rss_mib": side.rss() / 2**20}
-            before, cpu = read, now
-            results.append({"what": f"tenth {tenth} of {trades}", "side": "fulltape", "round": 0} | result)
-            options.tell(results[-1])
+        while any(tenth < 10 for tenth, *_ in tenths.values()) or not tenths:
+            side.check()
+            for role, read, cpu in side.parts():
+                tenth, before, used = tenths.setdefault(role, (0, 0, 0.0))
+                if read < trades * (tenth + 1) / 10 or tenth == 10:
+                    continue
+                tenths[role] = (tenth + 1, read, cpu)
+                result = {"cpu_us_per_event": (cpu - used) / (read - before) * 1e6, "rss_mib": side.rss() / 2**20}
+                what = f"{role}, tenth {tenth + 1} of {trades}"
+                results.append({"what": what, "side": "fulltape", "round": 0} | result)
+                options.tell(results[-1])
+            time.sleep(0.05)
     finally:
         side.stop()
     return results

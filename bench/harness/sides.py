@@ -30,6 +30,10 @@ class Side:
     def cpu_seconds(self):
         return sum(process.cpu_seconds() for process in self.processes)
 
+    def parts(self):
+        """What works by itself: name, trades read, processor time so far."""
+        raise NotImplementedError
+
     def rss(self):
         return sum(process.rss() for process in self.processes)
 
@@ -82,9 +86,9 @@ class Fulltape(Side):
                 share = sample.split('"')[1]
                 yield {"1": "max", "0": "min"}.get(share, f"p{float(share) * 100:g}"), value
 
-    def read(self):
-        """Trades that every role has at least read."""
-        return min(self._done(role, {"archive_lag_records"}) for role in self.roles)
+    def parts(self):
+        for role, process in zip(self.roles, self.processes, strict=True):
+            yield role, self._done(role, {"archive_lag_records"}), process.cpu_seconds()
 
     def done(self):
         """Trades that are where they belong."""
@@ -158,7 +162,10 @@ class Spark(Side):
         self._listen()
         return min(self.rows.values()) if len(self.rows) == self.queries else 0
 
-    read = done
+    def parts(self):
+        # One process has all queries, so that only their mean can be set beside its processor time.
+        self._listen()
+        yield self.name, sum(self.rows.values()) / self.queries, self.cpu_seconds()
 
 
 def fetch_connectors():

@@ -6,33 +6,50 @@ from .report import medians, number
 
 # What is compared; results of which benchmark, of what, which figure and its unit; the other side and how it is called.
 SPARK = ("spark", "Spark")
+PYTHON = ("sensible", "Python client")
 LIMIT = ("bare loop", "bare loop")
+STEADY = "processor and archiver at 1,000 trades a second"
 ROWS = [
-    ("2,000,000 trades from log to tables and archive", "drain", "tables and archive", "cpu_us_per_event", "µs", SPARK),
-    ("", "drain", "tables and archive", "per_second", "trades/s", SPARK),
-    ("1,000 trades a second, processor time", "steady", "1000 trades/s", "cpu_us_per_event", "µs", SPARK),
-    ("memory", "steady", "1000 trades/s", "peak_rss_mib", "MiB", SPARK),
-    ("event to table, p99", "steady", "1000 trades/s", "event_to_table_ms.p99", "ms", SPARK),
-    ("10,000 trades a second, event to table, p99", "steady", "10000 trades/s", "event_to_table_ms.p99", "ms", SPARK),
-    ("start to first row", "footprint", "first row", "start_to_row_s", "s", SPARK),
     (
-        "exchange to log, processor time",
-        "ingest",
-        "5000 messages/s",
+        "log to tables and archive, processor time a trade",
+        "drain",
+        "tables and archive",
         "cpu_us_per_event",
         "µs",
-        ("sensible", "Python client"),
+        SPARK,
     ),
-    ("", "ingest", "5000 messages/s", "cpu_us_per_event", "µs", LIMIT),
-    ("log to tables", "drain", "tables", "per_second", "trades/s", LIMIT),
-    ("log to archive", "drain", "archive", "per_second", "trades/s", LIMIT),
-    ("replay in one process", "embedded", "replay", "per_second", "trades/s", LIMIT),
+    ("log to tables and archive, rate", "drain", "tables and archive", "per_second", "/s", SPARK),
+    (f"{STEADY}, processor time a trade", "steady", "1000 trades/s", "cpu_us_per_event", "µs", SPARK),
+    (f"{STEADY}, memory", "steady", "1000 trades/s", "peak_rss_mib", "MiB", SPARK),
+    (f"{STEADY}, event to table, p99", "steady", "1000 trades/s", "event_to_table_ms.p99", "ms", SPARK),
+    ("the same at 10,000 a second", "steady", "10000 trades/s", "event_to_table_ms.p99", "ms", SPARK),
+    ("start to first row", "footprint", "first row", "start_to_row_s", "s", SPARK),
+    (
+        "exchange to log, processor time a message",
+        "ingest",
+        "5000 messages/s, 10 symbols",
+        "cpu_us_per_event",
+        "µs",
+        PYTHON,
+    ),
+    ("exchange to log, highest rate", "ingest", "highest rate, 10 symbols", "per_second", "/s", PYTHON),
+    (
+        "exchange to log, processor time a message",
+        "ingest",
+        "5000 messages/s, 10 symbols",
+        "cpu_us_per_event",
+        "µs",
+        LIMIT,
+    ),
+    ("log to tables, rate", "drain", "tables", "per_second", "/s", LIMIT),
+    ("log to archive, rate", "drain", "archive", "per_second", "/s", LIMIT),
+    ("replay in one process, rate", "embedded", "replay", "per_second", "/s", LIMIT),
 ]
 
 
 def summary(folder):
-    """Markdown: ours, theirs, and theirs as a multiple of ours."""
-    files = {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
+    """Markdown: ours, theirs, and what that is in ratios; below it where each benchmark's figures come from."""
+    files = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
     found = {name: medians(content["results"]) for name, content in files.items()}
     lines = ["| | fulltape | beside it | ratio |", "|---|---|---|---|"]
     for label, bench, what, figure, unit, (side, called) in ROWS:
@@ -40,10 +57,19 @@ def summary(folder):
         if None in sides:
             continue
         (ours, *_), (theirs, *_) = sides
-        shown = [f"{number(value)} {unit}" for value in (ours, theirs)]
-        lines.append(f"| {label} | {shown[0]} | {called}: {shown[1]} | {theirs / ours:.2g} |")
-    for name, content in sorted(files.items()):
+        shown = [f"{number(value)}{unit if unit.startswith('/') else ' ' + unit}" for value in (ours, theirs)]
+        is_rate = figure == "per_second"
+        lines.append(f"| {label} | {shown[0]} | {called}: {shown[1]} | {ratio(ours, theirs, is_rate, side)} |")
+    lines += ["", "| | command | date | machine | commit |", "|---|---|---|---|---|"]
+    for name, content in files.items():
         machine = content["machine"]
-        size = f"{machine['cores']} cores, {machine['memory_gib']} GiB"
-        lines.append(f"<!-- {name}: {content['command']}, {content['date']}, {size}, commit {content['commit']} -->")
+        size = f"{machine['cores']} cores, {machine['memory_gib']} GiB, {machine['model']}"
+        raw = f"[{name}](bench/results/{name}.json)"
+        lines.append(f"| {raw} | `{content['command']}` | {content['date']} | {size} | {content['commit']} |")
     return "\n".join(lines)
+
+
+def ratio(ours, theirs, is_rate, side):
+    """Of a limit the share that is reached; of others how many times better."""
+    times = ours / theirs if is_rate else theirs / ours
+    return f"{times:.0%} of it" if side == "bare loop" else f"{times:.2g} times {'more' if is_rate else 'less'}"

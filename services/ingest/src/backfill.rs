@@ -115,8 +115,10 @@ impl Backfill {
     pub fn advance(&mut self, sequencer: &Sequencer, fence: &Fence) {
         let now = Instant::now();
         for symbol in sequencer.with_open_gaps() {
-            let job = Job { due: now + self.grace, running: false, fruitless: 0, last_progress: now };
-            self.jobs.entry(symbol).or_insert(job);
+            if !self.jobs.contains_key(symbol) {
+                let job = Job { due: now + self.grace, running: false, fruitless: 0, last_progress: now };
+                self.jobs.insert(symbol.clone(), job);
+            }
         }
         if now < self.paused_until {
             return;

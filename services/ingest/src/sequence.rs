@@ -1,7 +1,7 @@
 //! Second stage: the ledger of every symbol. New trades go on, known ones are dropped and counted,
 //! jumps open gaps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use domain::ledger::{GapState, Ledger, LedgerEvent, Verdict};
 use domain::topics::partition_of;
@@ -88,6 +88,8 @@ impl Batch {
 #[derive(Debug)]
 pub struct Sequencer {
     symbols: BTreeMap<Symbol, SymbolLedger>,
+    /// Those that have open gaps: usually none, and every turn of the loop asks.
+    with_open_gaps: BTreeSet<Symbol>,
     /// The next offset of each partition of the stream, as far as acknowledged.
     ends: Vec<i64>,
     /// The offset of each partition's last mark.
@@ -100,7 +102,22 @@ impl Sequencer {
     /// From ledgers, partition ends and marks as the log has them.
     pub fn new(symbols: BTreeMap<Symbol, SymbolLedger>, ends: Vec<i64>, marked: Vec<i64>) -> Self {
         assert!(!ends.is_empty(), "the stream has partitions");
-        Self { symbols, ends, marked, unannounced: Vec::new() }
+        let mut sequencer = Self { symbols, with_open_gaps: BTreeSet::new(), ends, marked, unannounced: Vec::new() };
+        sequencer.look_for_open_gaps();
+        sequencer
+    }
+
+    fn look_for_open_gaps(&mut self) {
+        let open = self.symbols.iter().filter(|(_, ledger)| !ledger.open.is_empty());
+        self.with_open_gaps = open.map(|(symbol, _)| symbol.clone()).collect();
+    }
+
+    fn look_for_open_gaps_of(&mut self, symbol: &Symbol) {
+        if self.symbols.get(symbol).is_some_and(|ledger| !ledger.open.is_empty()) {
+            self.with_open_gaps.insert(symbol.clone());
+        } else {
+            self.with_open_gaps.remove(symbol);
+        }
     }
 
     /// The ledgers' bounds in the partitions that have not been marked for `every` records. Once
@@ -148,6 +165,7 @@ impl Sequencer {
                 ledger.open.push(gap);
             }
         }
+        self.look_for_open_gaps();
     }
 
     /// The partition of a symbol.
@@ -180,6 +198,9 @@ impl Sequencer {
             }
         }
         symbol.recent.note(arrival.id, arrival.print);
+        if verdict != Verdict::New {
+            self.look_for_open_gaps_of(&arrival.symbol);
+        }
         batch.bytes += arrival.weight();
         batch.arrivals.push(arrival);
         verdict
@@ -204,6 +225,7 @@ impl Sequencer {
                 Verdict::Filling => ledger.filled(symbol, id, now, end, batch),
             }
         }
+        self.look_for_open_gaps_of(symbol);
     }
 
     /// The id after the last one that is known of a symbol.
@@ -227,11 +249,12 @@ impl Sequencer {
             }
         }
         ledger.settle(symbol, now, batch);
+        self.look_for_open_gaps_of(symbol);
     }
 
     /// Gives up whatever is missing: the source is at its end and has no history.
     pub fn give_up_all(&mut self, reason: &str, now: Timestamp, batch: &mut Batch) {
-        for symbol in self.with_open_gaps() {
+        for symbol in self.with_open_gaps.clone() {
             self.give_up(&symbol, IdRange { from: 0, to: u64::MAX }, reason, now, batch);
         }
     }
@@ -242,11 +265,12 @@ impl Sequencer {
         for (symbol, ledger) in &mut self.symbols {
             ledger.settle(symbol, now, batch);
         }
+        self.look_for_open_gaps();
     }
 
     /// The symbols that have open gaps.
-    pub fn with_open_gaps(&self) -> Vec<Symbol> {
-        self.symbols.iter().filter(|(_, ledger)| !ledger.open.is_empty()).map(|(symbol, _)| symbol.clone()).collect()
+    pub fn with_open_gaps(&self) -> &BTreeSet<Symbol> {
+        &self.with_open_gaps
     }
 
     /// The first ids that the history has to be asked for.
