@@ -49,7 +49,7 @@ def long_run(site, options, trades):
                 what = f"{role}, tenth {tenth + 1} of {trades}"
                 results.append({"what": what, "side": "fulltape", "round": 0} | result)
                 options.tell(results[-1])
-            time.sleep(0.05)
+            time.sleep(0.25)
     finally:
         side.stop()
     return results
