@@ -31,16 +31,17 @@ def drained(site, side, trades, patience=900):
             # Not more often: whoever asks for metrics uses the side's processor time.
             time.sleep(0.25)
         ended = time.monotonic()
-        cost = sum((cpu - warm[name][2]) / (trades - warm[name][0]) for name, _, cpu in side.parts())
+        costs = {name: (cpu - warm[name][2]) / (trades - warm[name][0]) for name, _, cpu in side.parts()}
     finally:
         side.stop()
     before, since, _ = max(warm.values(), key=lambda part: part[1])
-    rate = (trades - before) / (ended - since)
+    rate, cost = (trades - before) / (ended - since), sum(costs.values())
     return {
         "per_second": rate,
         "cpu_us_per_event": cost * 1e6,
         "cores": cost * rate,
         "peak_rss_mib": side.peak_mib(),
+        "parts_cpu_us_per_event": {name: part * 1e6 for name, part in costs.items()},
     }
 
 

@@ -32,7 +32,9 @@ kafka_start() {
   kafka_settings "$server" >"$settings"
   kafka_format "$server" "$settings"
   [[ $server == controller ]] && heap=256m
+  # The collector's settings are those of Kafka's own start script.
   launch "$server" "$JAVA" -Xms"$heap" -Xmx"$heap" -XX:+ExitOnOutOfMemoryError \
+    -XX:+UseG1GC -XX:MaxGCPauseMillis=20 -XX:InitiatingHeapOccupancyPercent=35 -XX:+ExplicitGCInvokesConcurrent \
     -Djava.io.tmpdir="$(data_dir "$server")/tmp" \
     -Dlog4j2.configurationFile="$HERE/kafka/log4j2.xml" \
     -cp "$(server_home kafka)/lib/*" kafka.Kafka "$settings"

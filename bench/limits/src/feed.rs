@@ -30,9 +30,6 @@ pub struct Ingest {
     /// Combined streams of trades; a connection each.
     #[arg(long = "url", required = true)]
     urls: Vec<String>,
-    /// Below this librdkafka has five requests under way all the time, and spins while it waits for one of them.
-    #[arg(long, default_value_t = 25)]
-    linger_ms: u64,
 }
 
 #[derive(Deserialize)]
@@ -67,9 +64,8 @@ impl Ingest {
         let started = Instant::now();
         let meter = Arc::new(Mutex::new(Meter::of(self.to.trades)));
         let context = Acknowledged { started, latencies: Mutex::default(), meter: meter.clone() };
-        let mut config = producer_config(&self.to.brokers);
-        config.set("linger.ms", self.linger_ms.to_string());
-        let producer: Arc<ThreadedProducer<Acknowledged>> = Arc::new(config.create_with_context(context)?);
+        let producer: Arc<ThreadedProducer<Acknowledged>> =
+            Arc::new(producer_config(&self.to.brokers).create_with_context(context)?);
         runtime()?.block_on(async {
             let (topic, producer, meter) = (&self.to.topic, &producer, &meter);
             let feeds = self.urls.iter().map(|url| feed(url, topic, started, producer, meter));
