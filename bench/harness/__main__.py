@@ -34,7 +34,9 @@ def main():
     parser.add_argument("--rounds", type=int, help="3 unless told, 1 with --quick")
     parser.add_argument("--trades", type=int, help="instead of each benchmark's own number")
     parser.add_argument("--quick", action="store_true", help="less of everything, one round: whether it works")
-    parser.add_argument("--plot", action="store_true", help="draw bench/results, print the README's table, and exit")
+    parser.add_argument(
+        "--plot", action="store_true", help="renew the README's picture and tables from bench/results, and exit"
+    )
     parser.add_argument("--list", action="store_true", help="name the benchmarks and exit")
     options = parser.parse_args()
     if options.list:
@@ -42,9 +44,10 @@ def main():
         return 0
     if options.plot:
         from .plot import plot
-        from .summary import summary
+        from .summary import into, summary
 
-        print(summary(CHECKOUT / "bench/results"), plot(CHECKOUT / "bench/results"), sep="\n\n")
+        plot(CHECKOUT / "bench/results")
+        into(CHECKOUT / "README.md", summary(CHECKOUT / "bench/results"))
         return 0
     if unknown := [name for name in options.names if name not in BENCHES]:
         parser.error(f"unknown: {', '.join(unknown)}; expected one of {', '.join(BENCHES)}")

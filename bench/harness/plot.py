@@ -15,7 +15,7 @@ NAMES = {"spark": "Spark", "sensible": "Python client"}
 # Title; results of which benchmark; figure; the bars: what was done, by whom, and how that is called.
 PANELS = [
     (
-        "Processor time, µs per trade\n(less is better)",
+        "Processor time, µs per trade\n(less is better; logarithmic)",
         "cpu_us_per_event",
         [
             ("drain", "tables and archive", "log to tables\nand archive", ("fulltape", "spark")),
@@ -24,7 +24,7 @@ PANELS = [
         ],
     ),
     (
-        "Event to table, p99 in ms\n(less is better)",
+        "Event to table, p99 in ms\n(less is better; logarithmic)",
         "event_to_table_ms.p99",
         [
             ("steady", f"{rate} trades/s", f"{rate:,}\na second", ("fulltape", "spark"))
@@ -32,7 +32,7 @@ PANELS = [
         ],
     ),
     (
-        "Memory, MiB\n(less is better)",
+        "Memory, MiB\n(less is better; logarithmic)",
         "peak_rss_mib",
         [("steady", f"{rate} trades/s", f"{rate:,}\na second", ("fulltape", "spark")) for rate in (1_000, 10_000)],
     ),

@@ -1,8 +1,10 @@
-"""The README's table, from what bench/results has."""
+"""The README's tables, from what bench/results has."""
 
 import json
 
 from .report import medians, number
+
+BEGIN, END = "<!-- scripts/bench --plot -->", "<!-- end -->"
 
 # What is compared; results of which benchmark, of what, which figure and its unit; the other side and how it is called.
 SPARK = ("spark", "Spark")
@@ -67,6 +69,13 @@ def summary(folder):
         raw = f"[{name}](bench/results/{name}.json)"
         lines.append(f"| {raw} | `{content['command']}` | {content['date']} | {size} | {content['commit']} |")
     return "\n".join(lines)
+
+
+def into(readme, tables):
+    """Puts the tables between the README's two comments."""
+    before, rest = readme.read_text().split(BEGIN, 1)
+    _, after = rest.split(END, 1)
+    readme.write_text(f"{before}{BEGIN}\n\n{tables}\n\n{END}{after}")
 
 
 def ratio(ours, theirs, is_rate, side):
