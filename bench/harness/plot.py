@@ -60,6 +60,7 @@ def plot(folder):
 
 
 def draw(axis, title, name, bars, found):
+    bars = [bar for bar in bars if (bar[1], "fulltape") in found.get(bar[0], {})]
     for nth, (bench, what, _, sides) in enumerate(bars):
         for at, side in enumerate(sides):
             median = found.get(bench, {}).get((what, side), {}).get(name, (None,))[0]
