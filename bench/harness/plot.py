@@ -19,7 +19,7 @@ PANELS = [
         "cpu_us_per_event",
         [
             ("drain", "tables and archive", "log to tables\nand archive", ("fulltape", "spark")),
-            ("steady", "1000 trades/s", "the same,\n1,000 a second", ("fulltape", "spark")),
+            ("steady", "1000 trades/s", "log to tables\nand archive,\n1,000 a second", ("fulltape", "spark")),
             ("ingest", "5000 messages/s, 10 symbols", "exchange\nto log", ("fulltape", "sensible")),
         ],
     ),

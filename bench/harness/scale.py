@@ -3,10 +3,12 @@
 import time
 
 from .drain import ENDS_SOON, checked, drained
+from .process import Failed
 from .sides import Fulltape
 
 SYMBOLS = (1, 10, 100, 1_000)
 PARTITIONS = (2, 6, 64)
+PATIENCE = 3_600
 
 
 def run(site, options):
@@ -35,11 +37,13 @@ def long_run(site, options, trades):
     site.empty_tables()
     name = f"scale-{site.runs}"
     side = Fulltape(site, site.fill(name, trades))
-    results, tenths = [], {}
+    results, tenths, deadline = [], {}, time.monotonic() + PATIENCE
     try:
         side.start()
         while any(tenth < 10 for tenth, *_ in tenths.values()) or not tenths:
             side.check()
+            if time.monotonic() > deadline:
+                raise Failed(f"{side.name}: {tenths} of {trades} trades after {PATIENCE} s")
             for role, read, cpu in side.parts():
                 tenth, before, used = tenths.setdefault(role, (0, 0, 0.0))
                 if read < trades * (tenth + 1) / 10 or tenth == 10:

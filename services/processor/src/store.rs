@@ -12,7 +12,7 @@ use crate::config::ProcessorConfig;
 /// What the columns of a trade weigh in a write by Cassandra's count, apart from its symbol.
 const ROW_BYTES: usize = 210;
 
-/// What a table partition adds to a write.
+/// What a table partition adds to a write; an estimate.
 const PARTITION_BYTES: usize = 120;
 
 /// How many table partitions may be written at once. Cassandra warns of more: each is a mutation of its own there, and
