@@ -58,7 +58,7 @@ class WithKafkaPython:
     def __init__(self, options, counter, batching):
         from kafka import KafkaProducer
 
-        settings = {"linger_ms": 5, "batch_size": 1 << 18} if batching else {}
+        settings = {"linger_ms": 20, "batch_size": 1 << 18} if batching else {}
         self.producer = KafkaProducer(
             bootstrap_servers=options.brokers.split(","),
             acks="all",
@@ -86,7 +86,7 @@ class WithLibrdkafka:
         import orjson
         from confluent_kafka import Producer
 
-        settings = {"linger.ms": 5, "compression.type": "lz4", "acks": "all", "enable.idempotence": True}
+        settings = {"linger.ms": 20, "compression.type": "lz4", "acks": "all", "enable.idempotence": True}
         self.producer = Producer({"bootstrap.servers": options.brokers, **settings})
         self.topic, self.counter, self.orjson, self.sent = options.topic, counter, orjson, 0
 

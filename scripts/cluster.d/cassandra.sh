@@ -27,7 +27,7 @@ cassandra_start() {
   mkdir -p "$dir"
   cassandra_settings "$server" >"$dir/cassandra.yaml"
   # The waits are for clusters whose nodes are far apart; here they would be most of the time to start.
-  launch "$server" "$JAVA" -Xms512m -Xmx1g -Xss256k -XX:+ExitOnOutOfMemoryError \
+  launch "$server" "$JAVA" -Xms1g -Xmx1g -Xss256k -XX:+ExitOnOutOfMemoryError \
     -XX:+UseG1GC -XX:MaxGCPauseMillis=100 -XX:MaxTenuringThreshold=2 -XX:+ParallelRefProcEnabled \
     -Djava.io.tmpdir="$(data_dir "$server")/tmp" -Djava.net.preferIPv4Stack=true "@$CASSANDRA_CONF/jvm17.options" -javaagent:"$lib/jamm-0.4.0.jar" \
     -Dlogback.configurationFile="$CASSANDRA_CONF/logback.xml" \

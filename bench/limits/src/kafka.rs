@@ -94,16 +94,16 @@ pub fn now_micros() -> i64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64)
 }
 
-/// A producer.
+/// A producer that fills topics for others. While a broker pauses, an idempotent one, which may have five requests under
+/// way, spins over what else is due, and takes the processor time that the broker would need.
 ///
 /// # Errors
-/// If librdkafka refuses them.
+/// If librdkafka refuses the settings.
 pub fn producer(brokers: &str) -> anyhow::Result<ThreadedProducer<DefaultProducerContext>> {
-    Ok(producer_config(brokers).create()?)
+    Ok(producer_config(brokers).set("enable.idempotence", "false").create()?)
 }
 
-/// The settings of ingest, but for the time that records wait for others: ingest has one batch under way at a time, while
-/// these would with its 5 ms have as many requests under way as librdkafka allows, which spins when there is one more.
+/// The settings of ingest, but for the time that records wait for others: a little longer, for the same reason.
 pub fn producer_config(brokers: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     config

@@ -53,7 +53,7 @@ impl Default for KafkaConfig {
         Self {
             brokers: "127.0.0.1:19092,127.0.0.1:29092".to_owned(),
             client_id: "fulltape".to_owned(),
-            linger_ms: 5,
+            linger_ms: 20,
             compression: "lz4".to_owned(),
             delivery_timeout_ms: 30_000,
             max_record_bytes: 1_000_000,
