@@ -29,7 +29,8 @@ pub struct ArchiverConfig {
     pub roll_rows: u64,
     /// How old a record may become before it is archived, in milliseconds.
     pub max_age_ms: u64,
-    /// After how long without a new record a file is ended, in milliseconds.
+    /// After how long without a new record a file is ended, in milliseconds. Brokers gather records for half a second
+    /// before the archiver has them: less than that ends a file between any two answers.
     pub idle_ms: u64,
     /// The memory of all open files together, in bytes. Beyond it the largest file is ended. A busy
     /// file takes some 5 MiB at least, and each partition of trades has two.
