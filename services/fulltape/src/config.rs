@@ -310,11 +310,12 @@ impl Config {
     }
 
     /// Numbers that must be within bounds for anything to happen, or to end.
-    fn bounded(&self) -> [(&'static str, u64, RangeInclusive<u64>); 25] {
+    fn bounded(&self) -> [(&'static str, u64, RangeInclusive<u64>); 26] {
         let (ingest, processor, archiver) = (&self.ingest, &self.processor, &self.archiver);
         let (kafka, cassandra, hdfs) = (&self.log.kafka, &self.tables.cassandra, &self.archive.hdfs);
         [
             ("ingest.pending_bytes", ingest.pending_bytes as u64, MAX_FRAME_BYTES as u64..=MOST_BYTES),
+            ("ingest.gather_ms", ingest.gather_ms, 0..=1_000),
             ("ingest.gap_grace_ms", ingest.gap_grace_ms, 0..=A_DAY_MS),
             ("ingest.backfill_in_flight", ingest.backfill_in_flight as u64, 1..=1_000),
             ("ingest.history_patience_ms", ingest.history_patience_ms, 1..=A_DAY_MS),

@@ -11,6 +11,9 @@ pub struct IngestConfig {
     /// How many bytes may wait for the log. Above it the feed is not read: a recording waits, a live
     /// feed drops frames, which become gaps.
     pub pending_bytes: usize,
+    /// How long what has come waits for more before it goes to the log, in milliseconds: what a trade may wait, and how
+    /// many appends a second a quiet feed costs.
+    pub gather_ms: u64,
     /// How long a gap may be filled by late frames before the history is asked, in milliseconds.
     pub gap_grace_ms: u64,
     /// How many symbols may be backfilled at the same time.
@@ -32,6 +35,7 @@ impl Default for IngestConfig {
     fn default() -> Self {
         Self {
             pending_bytes: 8 << 20,
+            gather_ms: 20,
             gap_grace_ms: 500,
             backfill_in_flight: 4,
             history_patience_ms: 120_000,
@@ -43,6 +47,10 @@ impl Default for IngestConfig {
 }
 
 impl IngestConfig {
+    pub(crate) fn gather(&self) -> Duration {
+        Duration::from_millis(self.gather_ms)
+    }
+
     pub(crate) fn gap_grace(&self) -> Duration {
         Duration::from_millis(self.gap_grace_ms)
     }

@@ -1,6 +1,7 @@
 //! The loop: feed, history and log, until the feed ends or somebody asks to stop.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use domain::ledger::Verdict;
 use domain::trade::claimed_id;
 use domain::{IdRange, Origin, Symbol, Topic, Topics, Trade};
 use ports::{Clock, Feed, History, HistoryError, LogScan, LogWriter, PortError, persist};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::IngestError;
@@ -78,6 +79,7 @@ pub async fn run(
 /// What the loop waits for.
 enum Event {
     Stop,
+    Gathered,
     Published(Batch),
     Refused(PortError),
     Page(Option<Page>),
@@ -94,6 +96,8 @@ struct Ingest {
     fence: Fence,
     publisher: Publisher,
     batch: Batch,
+    /// When the batch goes to the log at the latest, unless it is empty.
+    due: Option<Pin<Box<Sleep>>>,
     /// The ledgers' bounds when the batch on its way was closed, to be marked when it is there.
     to_mark: BTreeMap<i32, BTreeMap<Symbol, IdRange>>,
     ended: bool,
@@ -126,13 +130,26 @@ impl Ingest {
         let fence = Fence::new(hidden_for);
         let stream = topics.stream.clone();
         let publisher = Publisher::new(Log { writer, scan, hidden_for }, topics, partitions, ends);
-        let (to_mark, ended, summary) = (BTreeMap::new(), false, Summary::default());
-        Ok(Self { feed, clock, stream, config, sequencer, backfill, fence, publisher, batch, to_mark, ended, summary })
+        Ok(Self {
+            feed,
+            clock,
+            stream,
+            config,
+            sequencer,
+            backfill,
+            fence,
+            publisher,
+            batch,
+            due: None,
+            to_mark: BTreeMap::new(),
+            ended: false,
+            summary: Summary::default(),
+        })
     }
 
     async fn run(mut self, stop: &CancellationToken) -> Result<Summary, IngestError> {
         loop {
-            self.publish();
+            self.publish_in_time();
             if self.is_done() {
                 return Ok(self.summary());
             }
@@ -143,6 +160,7 @@ impl Ingest {
             };
             match event {
                 Event::Stop => return self.drained().await,
+                Event::Gathered => {}
                 Event::Published(batch) => self.published(&batch),
                 // What is in hand stands behind what the log does not have.
                 Event::Refused(error) => return Err(error.into()),
@@ -154,7 +172,8 @@ impl Ingest {
     }
 
     async fn next(&mut self, stop: &CancellationToken) -> Result<Event, PortError> {
-        let room = self.batch.bytes < self.config.pending_bytes;
+        let room = self.has_room();
+        let is_busy = self.publisher.is_busy();
         if let Some(backfill) = self.backfill.as_mut().filter(|_| room) {
             backfill.advance(&self.sequencer, &self.fence);
         }
@@ -162,8 +181,28 @@ impl Ingest {
             biased;
             () = stop.cancelled() => Ok(Event::Stop),
             batch = self.publisher.done() => Ok(batch.map_or_else(Event::Refused, Event::Published)),
+            () = over(self.due.as_mut()), if !is_busy => Ok(Event::Gathered),
             page = next_page(self.backfill.as_mut()), if room => Ok(Event::Page(page)),
             event = self.feed.next(), if room && !self.ended => Ok(Event::Feed(decode(event?, self.clock.now()))),
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.batch.bytes < self.config.pending_bytes
+    }
+
+    /// Publishes when something has waited for long enough, or nothing more can come.
+    fn publish_in_time(&mut self) {
+        let is_due = match self.due.as_ref() {
+            _ if self.batch.is_empty() => false,
+            Some(due) => due.is_elapsed() || self.ended || !self.has_room(),
+            None => {
+                self.due = Some(Box::pin(tokio::time::sleep(self.config.gather())));
+                false
+            }
+        };
+        if is_due || self.fence.is_due() {
+            self.publish();
         }
     }
 
@@ -177,6 +216,7 @@ impl Ingest {
         } else if !self.batch.is_empty() {
             self.to_mark = self.sequencer.unmarked(i64::from(self.config.mark_records));
             self.publisher.publish(std::mem::take(&mut self.batch));
+            self.due = None;
         }
     }
 
@@ -199,10 +239,7 @@ impl Ingest {
             Decoded::Dead(dead) => self.bury(dead),
             Decoded::End => {
                 self.ended = true;
-                if self.backfill.is_none() {
-                    let reason = "the source does not have them and has no history";
-                    self.sequencer.give_up_all(reason, self.clock.now(), &mut self.batch);
-                }
+                self.give_up_what_nobody_has();
             }
         }
     }
@@ -338,6 +375,14 @@ impl Ingest {
         }
     }
 
+    /// At the end of a source without history, what is missing stays so.
+    fn give_up_what_nobody_has(&mut self) {
+        if self.backfill.is_none() {
+            let reason = "the source does not have them and has no history";
+            self.sequencer.give_up_all(reason, self.clock.now(), &mut self.batch);
+        }
+    }
+
     fn published(&mut self, batch: &Batch) {
         for (at, end) in self.publisher.ends().iter().filter(|(at, _)| at.topic == self.stream) {
             self.sequencer.acknowledged(at.partition, *end);
@@ -347,6 +392,9 @@ impl Ingest {
             self.sequencer.noticed(&symbol, &ids, now, &mut self.batch);
             // The bounds were taken before anybody knew of these.
             self.to_mark.clear();
+            if self.ended {
+                self.give_up_what_nobody_has();
+            }
         }
         self.fence.settled();
         for arrival in &batch.arrivals {
@@ -386,6 +434,13 @@ impl Ingest {
 }
 
 const EVERY_ID: IdRange = IdRange { from: 0, to: u64::MAX };
+
+async fn over(due: Option<&mut Pin<Box<Sleep>>>) {
+    match due {
+        Some(due) => due.await,
+        None => std::future::pending().await,
+    }
+}
 
 async fn next_page(backfill: Option<&mut Backfill>) -> Option<Page> {
     match backfill {

@@ -110,7 +110,7 @@ async fn a_quiet_symbol_is_not_forgotten_behind_a_busy_one() {
         run(&log, ids("BTCUSDT", start * 50..start * 50 + 50)).await;
     }
     let marks = events(&log).into_iter().filter(|event| matches!(event, LedgerEvent::Mark { .. })).count();
-    assert!(marks >= 20, "{marks} marks");
+    assert!(marks >= 10, "{marks} marks");
     // 4 was issued while nobody looked.
     let summary = run(&log, ids("TRXUSDT", [2, 3, 5])).await;
     assert_eq!(summary, Summary { published: 1, duplicates: 2, missing: 1, dead: 0 });

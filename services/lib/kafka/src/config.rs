@@ -12,7 +12,7 @@ pub struct KafkaConfig {
     pub brokers: String,
     /// The name under which brokers log this client.
     pub client_id: String,
-    /// How long the producer waits for more records before it sends a batch.
+    /// How long the producer waits for more records before it sends a batch: those of one append come together.
     pub linger_ms: u64,
     /// How batches are compressed: `none`, `gzip`, `snappy` or `lz4`.
     pub compression: String,
@@ -53,7 +53,7 @@ impl Default for KafkaConfig {
         Self {
             brokers: "127.0.0.1:19092,127.0.0.1:29092".to_owned(),
             client_id: "fulltape".to_owned(),
-            linger_ms: 20,
+            linger_ms: 2,
             compression: "lz4".to_owned(),
             delivery_timeout_ms: 30_000,
             max_record_bytes: 1_000_000,
