@@ -57,7 +57,7 @@ def measured(site, side, symbols, rate, seconds):
     except Failed as failure:
         if side == "fulltape":
             raise
-        return {"sustained": 0, "cut_off": 1, "why": str(failure)[-300:]}
+        return {"sustained": 0, "cut_off": 1, "why": str(failure).strip().rpartition("\n")[2]}
     lost = result["lost"] + result.get("gaps", 0) + result.get("frames_dropped", 0)
     late = result["socket_to_ack_ms"]["p99"] > 1_000
     return result | {"sustained": int(lost == 0 and not late)}
