@@ -43,10 +43,13 @@ def options():
     parser.add_argument("--topic", required=True)
     parser.add_argument("--hdfs", required=True)
     parser.add_argument("--folder", required=True, help="of the job, on HDFS")
+    parser.add_argument("--checkpoints", help="a folder's URL; inside --folder unless told")
     parser.add_argument("--table", help="of the keyspace crypto_ks")
     parser.add_argument("--archive", action="store_true")
     parser.add_argument("--at-once", type=int, default=200_000, help="records of a batch at most")
-    return parser.parse_args()
+    chosen = parser.parse_args()
+    chosen.checkpoints = chosen.checkpoints or f"{chosen.folder}/checkpoints"
+    return chosen
 
 
 def session(options):
@@ -111,7 +114,7 @@ def to_table(rows, options):
         .format("org.apache.spark.sql.cassandra")
         .option("keyspace", "crypto_ks")
         .option("table", options.table)
-        .option("checkpointLocation", f"{options.folder}/checkpoints/table")
+        .option("checkpointLocation", f"{options.checkpoints}/table")
         .outputMode("append")
     )
 
@@ -124,7 +127,7 @@ def to_archive(rows, options):
         .format("parquet")
         .option("path", f"{options.folder}/trades")
         .option("compression", "zstd")
-        .option("checkpointLocation", f"{options.folder}/checkpoints/archive")
+        .option("checkpointLocation", f"{options.checkpoints}/archive")
         .partitionBy("date")
         .outputMode("append")
     )

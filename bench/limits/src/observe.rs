@@ -35,6 +35,9 @@ pub struct Observe {
     /// How many will come.
     #[arg(long)]
     trades: u64,
+    /// How many of them come while caches and compilers get warm, and are left out of the quantiles.
+    #[arg(long)]
+    warm_up: u64,
     /// How long each symbol's reader waits before it asks again.
     #[arg(long, default_value_t = 20)]
     interval_ms: u64,
@@ -92,8 +95,8 @@ impl Observe {
             anyhow::Ok(took)
         })?;
         let seen: usize = took.iter().map(|symbol| symbol.iter().flatten().count()).sum();
-        // The first fifth is the time in which caches and compilers get warm.
-        let late = took.into_iter().flat_map(|symbol| symbol.into_iter().skip(each as usize / 5).flatten());
+        let warm_up = (self.warm_up / self.symbols as u64) as usize;
+        let late = took.into_iter().flat_map(|symbol| symbol.into_iter().skip(warm_up).flatten());
         Ok(json!({
             "rows": seen,
             "missing": each * self.symbols as u64 - seen as u64,
