@@ -2,6 +2,7 @@
 
 import argparse
 import datetime
+import functools
 import importlib
 import signal
 import sys
@@ -9,7 +10,7 @@ import sys
 from . import report
 from .process import Failed
 from .sides import fetch_connectors
-from .site import CHECKOUT, Site, commit, machine
+from .site import CHECKOUT, Site, Stolen, commit, machine
 
 BENCHES = {
     "drain": "a log of 2,000,000 trades into tables and archive, against Spark and bare loops",
@@ -23,7 +24,9 @@ BENCHES = {
 }
 
 
-def tell(result):
+def tell(result, stolen):
+    """Adds what the host took meanwhile, and shows the result."""
+    result["stolen_share"] = stolen.share()
     figures = ", ".join(f"{name} {report.number(value)}" for name, value in report.flat(result))
     print(f"  {result['what']}, {result['side']}, round {result['round'] + 1}: {figures}", file=sys.stderr, flush=True)
 
@@ -52,7 +55,7 @@ def main():
     if unknown := [name for name in options.names if name not in BENCHES]:
         parser.error(f"unknown: {', '.join(unknown)}; expected one of {', '.join(BENCHES)}")
     options.rounds = options.rounds or (1 if options.quick else 3)
-    options.tell = tell
+    options.tell = functools.partial(tell, stolen=Stolen())
     # As an interrupt, so that everything started is stopped.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     fetch_connectors()

@@ -135,3 +135,21 @@ def machine():
     models = [line.split(":", 1)[1].strip() for line in info.splitlines() if line.startswith("model name")]
     memory = int(Path("/proc/meminfo").read_text().split()[1]) / 2**20
     return {"cores": os.cpu_count(), "model": models[0] if models else "unknown", "memory_gib": round(memory)}
+
+
+class Stolen:
+    """How much of the processors a virtual machine's host gave to others: latencies mean little where it is much."""
+
+    def __init__(self):
+        self.before = self._ticks()
+
+    @staticmethod
+    def _ticks():
+        ticks = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        return sum(ticks), ticks[7]
+
+    def share(self):
+        """Since it was asked the last time."""
+        (all_before, stolen_before), self.before = self.before, self._ticks()
+        everything, stolen = self.before
+        return (stolen - stolen_before) / max(everything - all_before, 1)
