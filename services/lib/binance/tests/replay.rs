@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use binance::{BinanceError, Pace, ReplayFeed};
 use bytes::Bytes;
@@ -310,7 +310,7 @@ async fn rows_that_cannot_be_used_are_told_with_their_number() {
     assert_eq!(reasons.len(), 3);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn pace_follows_the_recording() {
     let folder = Folder::new();
     let start = 1_723_161_253_000_000_000_u64;
@@ -318,13 +318,14 @@ async fn pace_follows_the_recording() {
     // Two seconds forward, far back, and one second forward.
     let file = folder.file("paced", [line(10_000), line(12_000), line(0), line(1_000)].concat());
     let mut feed = ReplayFeed::open([&file], "10x".parse().unwrap()).unwrap();
-    let begin = Instant::now();
+    let begin = tokio::time::Instant::now();
     let mut millis = Vec::new();
     while feed.next().await.unwrap() != FeedEvent::End {
         millis.push(begin.elapsed().as_millis());
     }
     for (got, expected) in millis.iter().zip([0, 200, 200, 300]) {
-        assert!(*got >= expected && *got < expected + 90, "{millis:?}");
+        // The clock stands still unless something waits for it, and counts whole milliseconds.
+        assert!((expected..=expected + 2).contains(got), "{millis:?}");
     }
 }
 
