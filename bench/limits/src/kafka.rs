@@ -1,16 +1,17 @@
 //! librdkafka alone.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 use clap::Args;
-use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Header, Message, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+use rdkafka::message::{BorrowedMessage, DeliveryResult, Header, Message, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, ClientContext};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -80,6 +81,8 @@ impl Produce {
             meter.add(1);
         }
         producer.flush(PATIENCE)?;
+        let unknown = producer.context().failed.load(Ordering::Relaxed);
+        anyhow::ensure!(unknown == 0, "{}: whether {unknown} records are there is not known", self.to.topic);
         meter.line()
     }
 }
@@ -94,13 +97,34 @@ pub fn now_micros() -> i64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64)
 }
 
+/// Counts what was not acknowledged.
+#[derive(Debug, Default)]
+pub struct Deliveries {
+    failed: AtomicU64,
+}
+
+impl ClientContext for Deliveries {}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if result.is_err() {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
 /// A producer that fills topics for others. While a broker pauses, an idempotent one, which may have five requests under
-/// way, spins over what else is due, and takes the processor time that the broker would need.
+/// way, spins over what else is due, and takes the processor time that the broker would need. This one tries once, so
+/// that no record is there twice.
 ///
 /// # Errors
 /// If librdkafka refuses the settings.
-pub fn producer(brokers: &str) -> anyhow::Result<ThreadedProducer<DefaultProducerContext>> {
-    Ok(producer_config(brokers).set("enable.idempotence", "false").create()?)
+fn producer(brokers: &str) -> anyhow::Result<ThreadedProducer<Deliveries>> {
+    let mut config = producer_config(brokers);
+    config.set("enable.idempotence", "false").set("message.send.max.retries", "0");
+    Ok(config.create_with_context(Deliveries::default())?)
 }
 
 /// The settings of ingest, but for the time that records wait for others: a little longer, for the same reason.
@@ -150,18 +174,34 @@ pub fn partitions<C: rdkafka::ClientContext>(
     Ok(topic.partitions().len())
 }
 
-/// Every record of a topic, from its beginning, until there are as many as expected.
+/// So many records of a topic, from its beginning.
 ///
 /// # Errors
 /// If no record comes for a minute.
-pub fn each(topic: &Topic, mut act: impl FnMut(&BorrowedMessage<'_>) -> anyhow::Result<()>) -> anyhow::Result<()> {
-    let consumer = consumer(&topic.brokers)?;
-    let mut all = TopicPartitionList::new();
-    for partition in 0..partitions(consumer.client(), &topic.topic)? {
-        all.add_partition_offset(&topic.topic, partition as i32, Offset::Beginning)?;
+pub fn each(topic: &Topic, act: impl FnMut(&BorrowedMessage<'_>) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let (consumer, _) = reader(&topic.brokers, &topic.topic)?;
+    read(&consumer, topic.trades, act)
+}
+
+/// A consumer at the beginning of a topic, and how many records there are.
+fn reader(brokers: &str, topic: &str) -> anyhow::Result<(BaseConsumer, u64)> {
+    let consumer = consumer(brokers)?;
+    let (mut all, mut records) = (TopicPartitionList::new(), 0);
+    for partition in 0..partitions(consumer.client(), topic)? as i32 {
+        all.add_partition_offset(topic, partition, Offset::Beginning)?;
+        let (first, end) = consumer.fetch_watermarks(topic, partition, PATIENCE)?;
+        records += (end - first) as u64;
     }
     consumer.assign(&all)?;
-    for _ in 0..topic.trades {
+    Ok((consumer, records))
+}
+
+fn read(
+    consumer: &BaseConsumer,
+    records: u64,
+    mut act: impl FnMut(&BorrowedMessage<'_>) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    for _ in 0..records {
         let message = consumer.poll(PATIENCE).context("no record for a minute")??;
         act(&message)?;
     }
@@ -197,23 +237,16 @@ struct Id<'a> {
 
 impl Recorded {
     pub fn run(&self) -> anyhow::Result<Value> {
-        let consumer = consumer(&self.brokers)?;
-        let (mut all, mut records) = (TopicPartitionList::new(), 0);
-        for partition in 0..partitions(consumer.client(), &self.topic)? {
-            all.add_partition_offset(&self.topic, partition as i32, Offset::Beginning)?;
-            let (first, end) = consumer.fetch_watermarks(&self.topic, partition as i32, PATIENCE)?;
-            records += end - first;
-        }
-        consumer.assign(&all)?;
+        let (consumer, records) = reader(&self.brokers, &self.topic)?;
         let mut ids: HashMap<String, HashSet<u64>> = HashMap::new();
-        for _ in 0..records {
-            let message = consumer.poll(PATIENCE).context("no record for a minute")??;
+        read(&consumer, records, |message| {
             let Id { symbol, trade_id } = serde_json::from_slice(message.payload().context("a value")?)?;
             match ids.get_mut(symbol) {
                 Some(ids) => ids.insert(trade_id),
                 None => ids.entry(symbol.to_owned()).or_default().insert(trade_id),
             };
-        }
+            Ok(())
+        })?;
         let distinct: usize = ids.values().map(HashSet::len).sum();
         Ok(json!({ "records": records, "distinct": distinct }))
     }
