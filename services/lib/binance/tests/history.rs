@@ -250,7 +250,6 @@ async fn waits_for_the_next_minute_when_its_share_is_used_up() {
     let history = RestHistory::new(&config(&server), Arc::new(From(second_59, Instant::now()))).unwrap();
     let start = Instant::now();
     history.trades(&symbol("BTCUSDT"), 1, 1).await.unwrap();
-    assert!(start.elapsed() < Duration::from_millis(800));
     history.trades(&symbol("BTCUSDT"), 1, 1).await.unwrap();
     assert!(start.elapsed() >= Duration::from_millis(1_000), "4,790 + 25 is more than 80 % of 6,000");
 }
