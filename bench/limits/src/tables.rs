@@ -21,7 +21,7 @@ use crate::meter::Meter;
 use crate::{Amount, Topic, kafka, runtime};
 
 /// Rows of a batch, as the processor has them by default.
-const ROWS: usize = 50;
+const ROWS: usize = 100;
 
 /// Batches on their way at once.
 const IN_FLIGHT: usize = 32;

@@ -64,7 +64,7 @@ fn main() -> ExitCode {
         Command::Audit(_) => ExitCode::from(NOT_AUDITED),
         _ => ExitCode::FAILURE,
     };
-    let runtime = match tokio::runtime::Runtime::new() {
+    let runtime = match runtime_of(&cli.command) {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("fulltape: {error}");
@@ -78,6 +78,15 @@ fn main() -> ExitCode {
         eprintln!("fulltape: {error:#}");
         failure
     })
+}
+
+/// The processor is one loop that mostly waits: on several threads, a tenth of its processor time went into their waking
+/// each other.
+fn runtime_of(command: &Command) -> std::io::Result<tokio::runtime::Runtime> {
+    match command {
+        Command::Processor => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+        _ => tokio::runtime::Runtime::new(),
+    }
 }
 
 async fn run(command: Command, config: Config) -> anyhow::Result<ExitCode> {

@@ -24,7 +24,7 @@ pub struct ProcessorConfig {
 impl Default for ProcessorConfig {
     fn default() -> Self {
         Self {
-            write_bytes: 11 << 10,
+            write_bytes: 22 << 10,
             writes_in_flight: 32,
             checkpoint_ms: 1_000,
             watermark_ms: 600_000,
