@@ -247,10 +247,11 @@ impl Records {
     }
 
     fn trade_record(&self, arrival: &Arrival) -> Outgoing {
-        let headers = Headers::new()
-            .with(ORIGIN, arrival.origin.as_str())
-            .with(RECEIVED_AT, arrival.received_at.micros().to_string())
-            .with(SOURCE, arrival.source.clone());
+        let headers = Headers::of([
+            (ORIGIN, arrival.origin.as_str().as_bytes()),
+            (RECEIVED_AT, arrival.received_at.micros().to_string().as_bytes()),
+            (SOURCE, &arrival.source),
+        ]);
         let key = key_of(&arrival.symbol);
         Outgoing {
             to: placed(&self.topics.stream, &key, self.partitions.stream),
@@ -261,10 +262,11 @@ impl Records {
     }
 
     fn dead_record(&self, dead: &DeadInput) -> Outgoing {
-        let headers = Headers::new()
-            .with(REASON, dead.reason.clone())
-            .with(RECEIVED_AT, dead.received_at.micros().to_string())
-            .with(SOURCE, dead.source.clone());
+        let headers = Headers::of([
+            (REASON, dead.reason.as_bytes()),
+            (RECEIVED_AT, dead.received_at.micros().to_string().as_bytes()),
+            (SOURCE, &dead.source),
+        ]);
         Outgoing {
             to: placed(&self.topics.dead_letter, &dead.source, self.partitions.dead_letter),
             key: Some(dead.source.clone()),

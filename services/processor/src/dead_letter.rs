@@ -58,14 +58,14 @@ impl DeadLetters {
         }
         let mut headers = Headers::new()
             .with(REASON, bounded_reason(reason))
-            .with(DEAD_TOPIC, record.at.topic.as_str().to_owned())
+            .with(DEAD_TOPIC, record.at.topic.as_str())
             .with(DEAD_PARTITION, record.at.partition.to_string())
             .with(DEAD_OFFSET, record.offset.to_string());
         // A letter must fit the log again; the whole record still stands where the headers say.
         let mut room = DEAD_HEADERS_BYTES;
         for (name, value) in record.headers.iter() {
             if let Some(rest) = room.checked_sub(name.len() + value.len() + HEADER_OVERHEAD) {
-                headers = headers.with(name, value.clone());
+                headers = headers.with(name, value);
                 room = rest;
             }
         }
@@ -161,6 +161,6 @@ mod tests {
         let length = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, bytes::Bytes::len);
         let headers: usize = letter.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
         assert!(length(&letter.key) + length(&letter.value) + headers < 700_000);
-        assert!(letter.headers.iter().any(|(name, value)| name == "small" && &value[..] == b"kept"));
+        assert!(letter.headers.iter().any(|(name, value)| name == "small" && value == b"kept"));
     }
 }

@@ -183,9 +183,7 @@ impl RawView<'_> {
         let names: &StringArray = list.column(0).as_any().downcast_ref().expect("checked with the schema");
         let values: &BinaryArray = list.column(1).as_any().downcast_ref().expect("checked with the schema");
         let pairs = names.iter().zip(values.iter());
-        pairs.fold(Headers::new(), |headers, (name, value)| {
-            headers.with(name.unwrap_or_default(), Bytes::copy_from_slice(value.unwrap_or_default()))
-        })
+        Headers::of(pairs.map(|(name, value)| (name.unwrap_or_default(), value.unwrap_or_default())))
     }
 }
 

@@ -8,6 +8,7 @@
 
 pub mod decimal;
 pub mod frame;
+pub mod headers;
 pub mod id_set;
 pub mod lake;
 pub mod ledger;
@@ -19,8 +20,9 @@ pub mod topics;
 pub mod trade;
 
 pub use decimal::Decimal;
+pub use headers::Headers;
 pub use id_set::{IdRange, IdSet};
-pub use record::{Headers, Origin, Outgoing, Position, Record, TopicPartition};
+pub use record::{Origin, Outgoing, Position, Record, TopicPartition};
 pub use row::{CompletenessRow, DuplicatesRow, GapRow, TradeRow};
 pub use symbol::Symbol;
 pub use time::Timestamp;

@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use smol_str::SmolStr;
 
+use crate::headers::Headers;
 use crate::time::Timestamp;
 use crate::topics::Topic;
 
@@ -95,49 +95,7 @@ impl Record {
     /// What it weighs in a buffer that is bounded in bytes.
     pub fn weight(&self) -> usize {
         let payload = self.key.as_ref().map_or(0, Bytes::len) + self.value.as_ref().map_or(0, Bytes::len);
-        std::mem::size_of::<Self>() + payload + self.headers.weight()
-    }
-}
-
-/// Headers of a record: names and values, in order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Headers(Vec<(SmolStr, Bytes)>);
-
-impl Headers {
-    /// No headers.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// With one more header.
-    #[must_use]
-    pub fn with(mut self, name: impl Into<SmolStr>, value: impl Into<Bytes>) -> Self {
-        self.0.push((name.into(), value.into()));
-        self
-    }
-
-    /// The last value of a name.
-    pub fn get(&self, name: &str) -> Option<&Bytes> {
-        self.0.iter().rev().find(|(n, _)| n == name).map(|(_, value)| value)
-    }
-
-    /// The last value of a name as UTF-8 text.
-    pub fn text(&self, name: &str) -> Option<&str> {
-        self.get(name).and_then(|value| std::str::from_utf8(value).ok())
-    }
-
-    /// The last value of a name, parsed.
-    pub fn parsed<T: FromStr>(&self, name: &str) -> Option<T> {
-        self.text(name)?.parse().ok()
-    }
-
-    /// All of them, in order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Bytes)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value))
-    }
-
-    fn weight(&self) -> usize {
-        self.0.iter().map(|(name, value)| std::mem::size_of::<(SmolStr, Bytes)>() + name.len() + value.len()).sum()
+        std::mem::size_of::<Self>() + payload + self.headers.as_bytes().len()
     }
 }
 

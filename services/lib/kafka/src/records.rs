@@ -8,6 +8,9 @@ use rdkafka::message::{BorrowedMessage, Headers as _, Message, Timestamp as Mess
 /// little beside itself.
 const BLOCK_BYTES: usize = 64 << 10;
 
+/// Headers are put where so much is left; longer ones get a block of their own.
+const HEADERS_BYTES: usize = 1 << 10;
+
 /// Copies messages out of the client's memory.
 #[derive(Debug, Default)]
 pub(crate) struct Copier {
@@ -36,13 +39,12 @@ impl Copier {
     }
 
     fn headers(&mut self, message: &BorrowedMessage<'_>) -> Headers {
-        let mut headers = Headers::new();
-        if let Some(found) = message.headers() {
-            for header in found.iter() {
-                headers = headers.with(header.key, self.bytes(header.value.unwrap_or_default()));
-            }
+        let Some(found) = message.headers() else { return Headers::new() };
+        if self.block.capacity() < HEADERS_BYTES {
+            self.block = BytesMut::with_capacity(BLOCK_BYTES);
         }
-        headers
+        let headers = (0..found.count()).map(|nth| found.get(nth));
+        Headers::cut_from(&mut self.block, headers.map(|header| (header.key, header.value.unwrap_or_default())))
     }
 
     fn bytes(&mut self, bytes: &[u8]) -> Bytes {

@@ -226,7 +226,7 @@ fn headers(record: &Outgoing) -> Option<OwnedHeaders> {
         return None;
     }
     let empty = OwnedHeaders::new_with_capacity(headers.len());
-    Some(headers.fold(empty, |all, (key, value)| all.insert(Header { key, value: Some(value.as_ref()) })))
+    Some(headers.fold(empty, |all, (key, value)| all.insert(Header { key, value: Some(value) })))
 }
 
 fn wire_size(record: &Outgoing) -> usize {

@@ -1,6 +1,5 @@
 //! The log as an SQLite file.
 
-mod headers;
 mod reader;
 mod scan;
 mod store;

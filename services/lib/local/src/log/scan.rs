@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
-use domain::{Position, Record, Timestamp, TopicPartition};
+use bytes::BytesMut;
+use domain::{Headers, Position, Record, Timestamp, TopicPartition};
 use ports::{Bounds, LogScan, PortError};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{READ_BYTES, SYSTEM, headers};
+use super::{READ_BYTES, SYSTEM};
 use crate::database::{Database, Readers, Trouble};
 
 const READ: &str = r#"SELECT "offset", appended_at_us, key, value, headers FROM records
@@ -143,7 +143,7 @@ impl Batch {
         for row in self.rows {
             let mut part = |length: Option<usize>| length.map(|length| bytes.split_to(length));
             let (key, value, encoded) = (part(row.key), part(row.value), part(row.headers));
-            let headers = headers::decode(&encoded.unwrap_or_else(Bytes::new));
+            let headers = Headers::from_bytes(encoded.unwrap_or_default());
             let headers = headers.ok_or_else(|| database.damaged(format!("headers of {at}@{}", row.offset)))?;
             let appended_at = Timestamp::from_micros(row.appended_at);
             records.push(Record { at: at.clone(), offset: row.offset, appended_at, key, value, headers });

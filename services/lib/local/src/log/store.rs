@@ -8,7 +8,7 @@ use ports::{Clock, PortError};
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::Notify;
 
-use super::{SYSTEM, Shared, TopicEnds, headers};
+use super::{SYSTEM, Shared, TopicEnds};
 use crate::database::Database;
 use crate::queue::Store;
 
@@ -72,7 +72,6 @@ pub(super) struct LogStore {
     ends: Vec<Vec<End>>,
     /// The same as of the last commit.
     durable: Vec<Vec<End>>,
-    headers: Vec<u8>,
 }
 
 /// Adds the topics that are missing, and knows all that there are.
@@ -118,7 +117,7 @@ fn add(connection: &Connection, name: &str, partitions: i32) -> rusqlite::Result
 impl LogStore {
     pub(super) fn new(connection: &Connection, shared: Arc<Shared>, clock: Arc<dyn Clock>) -> rusqlite::Result<Self> {
         let ends = read_ends(connection, &shared)?;
-        let mut store = Self { shared, clock, durable: Vec::new(), ends, headers: Vec::new() };
+        let mut store = Self { shared, clock, durable: Vec::new(), ends };
         store.committed();
         Ok(store)
     }
@@ -132,8 +131,7 @@ impl LogStore {
             let Ok((topic, partition)) = self.shared.find(&record.to) else { continue };
             let end = &mut self.ends[topic][partition];
             end.appended_at = end.appended_at.max(now);
-            self.headers.clear();
-            headers::encode(&record.headers, &mut self.headers);
+            let headers = record.headers.as_bytes();
             statement.execute(params![
                 self.shared.topics[topic].id,
                 record.to.partition,
@@ -141,7 +139,7 @@ impl LogStore {
                 end.appended_at,
                 record.key.as_deref(),
                 record.value.as_deref(),
-                (!self.headers.is_empty()).then_some(self.headers.as_slice()),
+                (!headers.is_empty()).then_some(&headers[..]),
             ])?;
             positions.push(Position { at: record.to, offset: end.next });
             end.next += 1;
