@@ -90,6 +90,7 @@ def sides(site, trades, table, archive, options):
 def run(site, options):
     """Rounds of all sides, in turn."""
     trades = options.trades or (200_000 if options.quick else TRADES)
+    site.warm_up(trades // 2)
     site.fill("drain", trades)
     results = []
 

@@ -19,6 +19,7 @@ def run(site, options):
     shapes = [("symbols", symbols, 6) for symbols in SYMBOLS] + [("partitions", 64, count) for count in PARTITIONS]
     if options.quick:
         shapes = [shapes[0], shapes[-1]]
+    site.warm_up(trades)
     results = []
     for nth in range(options.rounds):
         for what, symbols, partitions in shapes:

@@ -38,6 +38,9 @@ pub struct Produce {
     /// in every run.
     #[arg(long)]
     rate: Option<u64>,
+    /// How many trades of the same market the topic has already: ids go on behind them.
+    #[arg(long, default_value_t = 0)]
+    behind: u64,
 }
 
 impl Produce {
@@ -46,6 +49,9 @@ impl Produce {
         let partitions = partitions(producer.client(), &self.to.topic)?;
         let mut tape = Tape::of(self.symbols);
         let mut event = String::new();
+        for _ in 0..self.behind {
+            tape.issue(0, &mut event);
+        }
         let mut meter = Meter::of(self.to.trades);
         let (started, mut latest) = (Instant::now(), 0);
         for n in 0..self.to.trades {
