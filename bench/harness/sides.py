@@ -116,7 +116,8 @@ class Spark(Side):
 
         home = pyspark.__path__[0]
         environment = {"SPARK_LOCAL_IP": "127.0.0.1", "HADOOP_USER_NAME": "fulltape", "SPARK_HOME": home}
-        master, memory = "local[2]", {"PYSPARK_SUBMIT_ARGS": "--driver-memory 2g pyspark-shell"}
+        # Four tries for each task, as on a cluster.
+        master, memory = "local[2,4]", {"PYSPARK_SUBMIT_ARGS": "--driver-memory 2g pyspark-shell"}
         if self.standalone:
             master = self._workers(home, environment)
             memory = {"PYSPARK_SUBMIT_ARGS": "--driver-memory 1g --executor-memory 1g pyspark-shell"}
