@@ -40,9 +40,7 @@ async fn a_ping_is_answered_with_its_payload() {
     let mut connection = server.accept_subscribed(STREAM).await;
     for payload in ["1723161255343", "", "another"] {
         connection.socket.send(Message::Ping(Bytes::from_static(payload.as_bytes()))).await.unwrap();
-        let asked = Instant::now();
         assert_eq!(connection.message().await, Message::Pong(Bytes::from_static(payload.as_bytes())));
-        assert!(asked.elapsed() < Duration::from_secs(1));
     }
 }
 

@@ -104,6 +104,7 @@ impl Client {
 }
 
 /// An answer of REST.
+#[derive(Debug)]
 pub struct Answer {
     pub status: u16,
     pub used: u32,
