@@ -116,11 +116,14 @@ class Spark(Side):
 
         home = pyspark.__path__[0]
         environment = {"SPARK_LOCAL_IP": "127.0.0.1", "HADOOP_USER_NAME": "fulltape", "SPARK_HOME": home}
+        # What a job that is killed leaves behind goes with the site.
+        environment["SPARK_LOCAL_DIRS"] = str(self.site.folder)
         # Four tries for each task, as on a cluster.
-        master, memory = "local[2,4]", {"PYSPARK_SUBMIT_ARGS": "--driver-memory 2g pyspark-shell"}
+        master, memory = "local[2,4]", "--driver-memory 2g"
         if self.standalone:
-            master = self._workers(home, environment)
-            memory = {"PYSPARK_SUBMIT_ARGS": "--driver-memory 1g --executor-memory 1g pyspark-shell"}
+            master, memory = self._workers(home, environment), "--driver-memory 1g --executor-memory 1g"
+        scratch = f"--driver-java-options -Djava.io.tmpdir={self.site.folder}"
+        environment["PYSPARK_SUBMIT_ARGS"] = f"{memory} {scratch} pyspark-shell"
         job = [
             sys.executable,
             CHECKOUT / "bench/peers/spark_tape.py",
@@ -130,7 +133,7 @@ class Spark(Side):
             *(("--archive",) if self.archive else ()),
             *self.more,
         ]
-        self.job = self.site.start(self.name, job, environment | memory)
+        self.job = self.site.start(self.name, job, environment)
         self.processes.append(self.job)
 
     def _workers(self, home, environment):
