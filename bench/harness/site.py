@@ -37,7 +37,7 @@ class Site:
             self.cluster("up")
             self.cluster("cqlsh", "-e", SPARK_TABLE)
 
-    def warm_up(self, trades):
+    def warm_up(self, trades=1_000_000):
         """So much work for the servers that counts in nothing: freshly started they take ten times as long, at the cost
         of whoever comes first."""
         self.up()

@@ -20,7 +20,8 @@ SYMBOLS = 10
 
 
 def run(site, options):
-    site.warm_up(100_000 if options.quick else 1_000_000)
+    if not options.quick:
+        site.warm_up()
     results = []
     warm_up, seconds = (4, 16) if options.quick else (WARM_UP_SECONDS, SECONDS)
     for rate in RATES[:1] if options.quick else RATES:
