@@ -1,5 +1,6 @@
 """From the exchange's streams to the log."""
 
+import importlib.util
 import sys
 import time
 
@@ -14,6 +15,8 @@ STEADY = 5_000
 LOWER = (2_500, 1_000, 500)
 HIGHER = (10_000, 20_000, 30_000, 40_000, 60_000, 80_000, 100_000)
 SIDES = ("fulltape", "bare loop", "tuned", "sensible", "tutorial")
+if importlib.util.find_spec("cryptofeed"):
+    SIDES += ("cryptofeed",)
 
 
 def run(site, options):

@@ -1,8 +1,9 @@
-"""A Python client from the exchange's streams to Kafka, in three ways.
+"""A Python client from the exchange's streams to Kafka, in four ways.
 
     tutorial   websockets, json, kafka-python: parse, pick the fields, serialise, send; each message flushed
     sensible   the same, batched by the client
     tuned      websockets, orjson, confluent-kafka (librdkafka)
+    cryptofeed the library of that name, with its own backend for Kafka
 
 Prints a line of JSON: messages acknowledged, and how long each took from socket to acknowledgement.
 """
@@ -120,13 +121,17 @@ async def feed(url, producer, counter, enough):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("way", choices=["tutorial", "sensible", "tuned"])
+    parser.add_argument("way", choices=["tutorial", "sensible", "tuned", "cryptofeed"])
     parser.add_argument("--url", action="append", required=True)
     parser.add_argument("--brokers", required=True)
     parser.add_argument("--topic", required=True)
     parser.add_argument("--messages", type=int, required=True)
     options = parser.parse_args()
     counter = Counter(options.messages)
+    if options.way == "cryptofeed":
+        from with_cryptofeed import run
+
+        return run(options, counter)
     ways = {
         "tutorial": lambda: WithKafkaPython(options, counter, batching=False),
         "sensible": lambda: WithKafkaPython(options, counter, batching=True),
