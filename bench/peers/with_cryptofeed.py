@@ -19,6 +19,10 @@ from yapic import json
 class OneByOne(Binance):
     websocket_channels = Binance.websocket_channels | {TRADES: "trade"}
 
+    async def _ws_authentication(self, address, options):
+        """Called before it connects, which by itself it does over TLS only."""
+        return address.replace("wss://", "ws://", 1), options
+
     async def message_handler(self, msg, conn, timestamp):
         event = json.loads(msg)["data"]
         await self._trade(event | {"a": event["t"]}, timestamp)
@@ -61,7 +65,8 @@ async def take_in(options, counter):
     streams = [stream for url in options.url for stream in url.partition("streams=")[2].split("/")]
     names = [stream.partition("@")[0].upper() for stream in streams]
     Symbols.set(Binance.id, {f"{name[:-4]}-{name[-4:]}": name for name in names}, {"instrument_type": {}})
-    OneByOne.websocket_endpoints = [WebsocketEndpoint(options.url[0].partition("/stream?")[0])]
+    address = options.url[0].partition("/stream?")[0].replace("ws://", "wss://", 1)
+    OneByOne.websocket_endpoints = [WebsocketEndpoint(address, authentication=True)]
     backend = Counted(options.topic, counter, bootstrap_servers=options.brokers.split(","), acks="all")
     symbols = list(Symbols.get(Binance.id)[0])
     handler = FeedHandler(config={"log": {"disabled": True}, "uvloop": False})
