@@ -53,12 +53,6 @@ pub struct Hour {
 }
 
 impl Completeness {
-    /// Whether trades of an hour can be entered: it is in mind, and so is the one whose count depends on it.
-    pub fn is_ready(&self, symbol: &Symbol, hour: Timestamp) -> bool {
-        let Some(symbol) = self.symbols.get(symbol) else { return false };
-        symbol.hours.get(&hour).is_some_and(|stored| stored.is_followed || hour >= symbol.newest.hour())
-    }
-
     /// Whether an hour is known here, so that trades of it can be entered.
     pub fn knows(&self, symbol: &Symbol, hour: Timestamp) -> bool {
         self.symbols.get(symbol).is_some_and(|symbol| symbol.hours.contains_key(&hour))
@@ -83,19 +77,23 @@ impl Completeness {
         self.symbols.entry(symbol.clone()).or_default().hours.insert(hour, stored);
     }
 
+    /// Enters a trade that is about to be stored; true if it is late. `None` if its hour has to be recalled first: it is not
+    /// in mind, or the one whose count depends on it is not.
+    pub fn enter_known(&mut self, trade: &Trade, offset: i64, watermark: Duration) -> Option<bool> {
+        let symbol = self.symbols.get_mut(&trade.symbol)?;
+        let hour = trade.trade_time.hour();
+        let is_newest = hour >= symbol.newest.hour();
+        let stored = symbol.hours.get_mut(&hour).filter(|stored| is_newest || stored.is_followed)?;
+        symbol.newest = symbol.newest.max(trade.trade_time);
+        Some(stored.enter(trade, offset, symbol.newest, watermark))
+    }
+
     /// Enters a trade that is about to be stored; true if it is late. Its hour must be known.
     pub fn enter(&mut self, trade: &Trade, offset: i64, watermark: Duration) -> bool {
-        let hour = trade.trade_time.hour();
         let symbol = self.symbols.entry(trade.symbol.clone()).or_default();
         symbol.newest = symbol.newest.max(trade.trade_time);
-        let late = trade.trade_time.plus(watermark) < symbol.newest;
-        let stored = symbol.hours.entry(hour).or_default();
-        stored.ids.insert(trade.id);
-        let counts = late && offset > stored.counted_to;
-        stored.late += u64::from(counts);
-        stored.counted_to = stored.counted_to.max(offset);
-        stored.is_changed = true;
-        counts
+        let stored = symbol.hours.entry(trade.trade_time.hour()).or_default();
+        stored.enter(trade, offset, symbol.newest, watermark)
     }
 
     /// The rows that have changed since they were written, and those of the hours behind them, whose expectation depends
@@ -126,6 +124,18 @@ impl Completeness {
                 }
             }
         }
+    }
+}
+
+impl Hour {
+    fn enter(&mut self, trade: &Trade, offset: i64, newest: Timestamp, watermark: Duration) -> bool {
+        let late = trade.trade_time.plus(watermark) < newest;
+        self.ids.insert(trade.id);
+        let counts = late && offset > self.counted_to;
+        self.late += u64::from(counts);
+        self.counted_to = self.counted_to.max(offset);
+        self.is_changed = true;
+        counts
     }
 }
 

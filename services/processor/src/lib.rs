@@ -1,8 +1,8 @@
 //! The processor: from the log to the tables.
 //!
-//! In flow order: [`decode`] reads a record, [`completeness`] accounts for it, [`store`] writes its
-//! row, [`dead_letter`] keeps what could not be read, [`checkpoint`] says how far everything is
-//! stored, and [`run`](mod@run) is the loop around them.
+//! In flow order: [`decode`] reads a record, [`completeness`] accounts for it ([`recall`] reads back
+//! what it has forgotten), [`store`] writes its row, [`dead_letter`] keeps what could not be read,
+//! [`checkpoint`] says how far everything is stored, and [`run`](mod@run) is the loop around them.
 //!
 //! In this order, always: rows stored and acknowledged, dead letters in the log and acknowledged,
 //! then the checkpoint. After a crash everything since the checkpoint is done again and lands on
@@ -14,6 +14,7 @@ pub mod config;
 pub mod dead_letter;
 pub mod decode;
 pub mod metrics;
+pub mod recall;
 pub mod run;
 pub mod store;
 

@@ -5,33 +5,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::ledger::{GapState, LedgerEvent};
-use domain::{DuplicatesRow, GapRow, IdSet, Position, Record, Symbol, Timestamp, TopicPartition, Topics, TradeRow};
+use domain::{GapRow, Position, Record, TopicPartition, Topics, Trade, TradeRow};
 use futures::{StreamExt, TryStreamExt, stream};
 use ports::{
-    Assignment, Clock, CompletenessView, LogEvent, LogReader, LogScan, LogWriter, PortError, Revocation, Start,
-    TableQuery, Tables, persist,
+    Assignment, Clock, LogEvent, LogReader, LogScan, LogWriter, PortError, Revocation, Start, TableQuery, Tables,
+    persist,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint;
-use crate::completeness::{Completeness, Hour};
+use crate::completeness::Completeness;
 use crate::config::ProcessorConfig;
 use crate::dead_letter::DeadLetters;
 use crate::decode::{self, Decoded};
+use crate::recall::{Duplicates, Recall};
 use crate::store::store_trades;
 use crate::{ProcessorError, ROLE, metrics};
 
-/// How many rows are read at once when an hour is read back.
-const PAGE: usize = 5_000;
-
 /// How many checkpoints are on their way at the same time.
 const CHECKPOINTS_IN_FLIGHT: usize = 16;
-
-const DAY: Duration = Duration::from_secs(86_400);
-
-/// How many days around an hour the hours beside it are looked for.
-const NEIGHBOUR_DAYS: u32 = 7;
 
 /// How long a stopping processor may take to store what it holds.
 const DRAIN: Duration = Duration::from_secs(4);
@@ -138,8 +131,64 @@ struct Partition {
     /// Whether there is something that no checkpoint has.
     changed: bool,
     completeness: Completeness,
-    duplicates: BTreeMap<(Symbol, Timestamp), DuplicatesRow>,
+    duplicates: Duplicates,
     dead_letters: DeadLetters,
+}
+
+impl Partition {
+    /// Counts a trade that is about to be stored.
+    async fn enter(
+        &mut self,
+        offset: i64,
+        trade: &Trade,
+        watermark: Duration,
+        recall: &Recall<'_>,
+    ) -> Result<(), PortError> {
+        let late = match self.completeness.enter_known(trade, offset, watermark) {
+            Some(late) => late,
+            None => {
+                recall.hour(&mut self.completeness, &trade.symbol, trade.trade_time.hour()).await?;
+                self.completeness.enter(trade, offset, watermark)
+            }
+        };
+        if late {
+            ::metrics::counter!(metrics::TRADES_LATE).increment(1);
+        }
+        Ok(())
+    }
+
+    /// Notes what ingest's ledger found; a gap is a row.
+    async fn note(
+        &mut self,
+        offset: i64,
+        event: LedgerEvent,
+        recall: &Recall<'_>,
+    ) -> Result<Option<GapRow>, PortError> {
+        match event {
+            LedgerEvent::Gap { symbol, ids, state, cause, detected_at, closed_at, .. } => {
+                let filled_at = closed_at.filter(|_| state == GapState::Filled);
+                // What closes a gap outranks what opened it, even if that lands in the log late.
+                let version = detected_at.micros() * 2 + i64::from(state != GapState::Open);
+                Ok(Some(GapRow { symbol, ids, state, cause, detected_at, filled_at, version }))
+            }
+            LedgerEvent::Duplicates { symbol, hour, count, .. } => {
+                recall.duplicates(&mut self.duplicates, &symbol, hour).await?;
+                let row = self.duplicates.get_mut(&(symbol, hour));
+                if let Some(row) = row.filter(|row| row.version < offset) {
+                    row.dropped += count;
+                    row.version = offset;
+                }
+                Ok(None)
+            }
+            LedgerEvent::Mark { .. } => Ok(None),
+        }
+    }
+
+    fn bury(&mut self, record: &Record, reason: String) {
+        tracing::warn!(at = %record.at, offset = record.offset, reason, "unusable record kept as a dead letter");
+        ::metrics::counter!(metrics::RECORDS_DEAD).increment(1);
+        self.dead_letters.bury(record, reason);
+    }
 }
 
 impl Processor {
@@ -160,7 +209,7 @@ impl Processor {
                 next: next.as_ref().map_or(0, |next| next.offset),
                 changed: false,
                 completeness,
-                duplicates: BTreeMap::new(),
+                duplicates: Duplicates::new(),
                 dead_letters,
             };
             self.partitions.insert(at.clone(), partition);
@@ -201,22 +250,27 @@ impl Processor {
         let newest = records.iter().map(|record| record.appended_at).max();
         let mut rows = Vec::with_capacity(records.len());
         let mut gaps = Vec::new();
-        for record in &records {
-            let Some(partition) = self.partitions.get(&record.at).filter(|at| at.next <= record.offset) else {
-                continue;
-            };
-            let decode = if record.at.topic == self.topics.stream { decode::trade } else { decode::ledger_event };
-            let decoded = decode(record);
-            match &decoded {
-                Decoded::Trade(row) if !partition.completeness.is_ready(&row.trade.symbol, row.hour()) => {
-                    self.recall_hour(&record.at, &row.trade.symbol, row.hour()).await?;
+        // Records come partition by partition.
+        for together in records.chunk_by(|one, next| one.at == next.at) {
+            let at = &together[0].at;
+            let Some(partition) = self.partitions.get_mut(at) else { continue };
+            let decode = if at.topic == self.topics.stream { decode::trade } else { decode::ledger_event };
+            let recall = Recall(self.query.as_ref());
+            for record in together {
+                if record.offset < partition.next {
+                    continue;
                 }
-                Decoded::Ledger(LedgerEvent::Duplicates { symbol, hour, .. }) => {
-                    self.recall_duplicates(&record.at, symbol, *hour).await?;
+                match decode(record) {
+                    Decoded::Trade(row) => {
+                        partition.enter(record.offset, &row.trade, self.config.watermark(), &recall).await?;
+                        rows.push(row);
+                    }
+                    Decoded::Ledger(event) => gaps.extend(partition.note(record.offset, event, &recall).await?),
+                    Decoded::Dead(reason) => partition.bury(record, reason),
                 }
-                _ => {}
+                partition.next = record.offset + 1;
+                partition.changed = true;
             }
-            self.account(record, decoded, &mut rows, &mut gaps);
         }
         drop(records);
         self.write(rows, gaps).await?;
@@ -225,41 +279,6 @@ impl Processor {
             ::metrics::histogram!(metrics::STORE_LATENCY).record(waited as f64 / 1e6);
         }
         Ok(())
-    }
-
-    /// Notes what a record says, without any waiting.
-    fn account(&mut self, record: &Record, decoded: Decoded, rows: &mut Vec<TradeRow>, gaps: &mut Vec<GapRow>) {
-        let Some(partition) = self.partitions.get_mut(&record.at) else { return };
-        partition.next = record.offset + 1;
-        partition.changed = true;
-        match decoded {
-            Decoded::Trade(row) => {
-                let late = partition.completeness.enter(&row.trade, record.offset, self.config.watermark());
-                if late {
-                    ::metrics::counter!(metrics::TRADES_LATE).increment(1);
-                }
-                rows.push(row);
-            }
-            Decoded::Ledger(LedgerEvent::Gap { symbol, ids, state, cause, detected_at, closed_at, .. }) => {
-                let filled_at = closed_at.filter(|_| state == GapState::Filled);
-                // What closes a gap outranks what opened it, even if that lands in the log late.
-                let version = detected_at.micros() * 2 + i64::from(state != GapState::Open);
-                gaps.push(GapRow { symbol, ids, state, cause, detected_at, filled_at, version });
-            }
-            Decoded::Ledger(LedgerEvent::Duplicates { symbol, hour, count, .. }) => {
-                let row = partition.duplicates.get_mut(&(symbol, hour));
-                if let Some(row) = row.filter(|row| row.version < record.offset) {
-                    row.dropped += count;
-                    row.version = record.offset;
-                }
-            }
-            Decoded::Ledger(LedgerEvent::Mark { .. }) => {}
-            Decoded::Dead(reason) => {
-                tracing::warn!(at = %record.at, offset = record.offset, reason, "unusable record kept as a dead letter");
-                ::metrics::counter!(metrics::RECORDS_DEAD).increment(1);
-                partition.dead_letters.bury(record, reason);
-            }
-        }
     }
 
     async fn write(&mut self, rows: Vec<TradeRow>, gaps: Vec<GapRow>) -> Result<(), ProcessorError> {
@@ -321,105 +340,6 @@ impl Processor {
             self.partitions.remove(at);
         }
         revocation.done();
-        Ok(())
-    }
-
-    /// Reads an hour back from the tables if it is not in mind; of an old one also what is known of the
-    /// hours beside it, on which its own count and the next one's depend.
-    async fn recall_hour(&mut self, at: &TopicPartition, symbol: &Symbol, hour: Timestamp) -> Result<(), PortError> {
-        let Some(completeness) = self.partitions.get(at).map(|partition| &partition.completeness) else {
-            return Ok(());
-        };
-        let (is_known, lacks_follower) = (completeness.knows(symbol, hour), completeness.lacks_follower(symbol, hour));
-        let mut recalled = Vec::new();
-        if !is_known {
-            let mut stored = self.stored_hour(symbol, hour).await?;
-            if lacks_follower {
-                stored.before = self.last_id_before(symbol, hour).await?;
-            }
-            recalled.push((hour, stored));
-        }
-        if lacks_follower {
-            let follower = self.hour_after(symbol, hour).await?;
-            let unknown = follower.filter(|follower| !completeness.knows(symbol, *follower));
-            if let Some(follower) = unknown {
-                recalled.push((follower, self.stored_hour(symbol, follower).await?));
-            }
-        }
-        if let Some(Partition { completeness, .. }) = self.partitions.get_mut(at) {
-            for (hour, stored) in recalled {
-                completeness.restore(symbol, hour, stored);
-            }
-            if lacks_follower {
-                completeness.followed(symbol, hour);
-            }
-        }
-        Ok(())
-    }
-
-    /// The last id of the hour before, as the tables have it.
-    async fn last_id_before(&self, symbol: &Symbol, hour: Timestamp) -> Result<Option<u64>, PortError> {
-        for days in 0..=NEIGHBOUR_DAYS {
-            let rows = self.completeness(symbol, hour.minus(DAY * days)).await?;
-            let earlier = rows.into_iter().filter(|row| row.hour < hour).filter_map(|row| row.trades);
-            if let Some(last) = earlier.last() {
-                return Ok(Some(last.last_id));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The next hour that the tables know.
-    async fn hour_after(&self, symbol: &Symbol, hour: Timestamp) -> Result<Option<Timestamp>, PortError> {
-        for days in 0..=NEIGHBOUR_DAYS {
-            let rows = self.completeness(symbol, hour.plus(DAY * days)).await?;
-            let mut later = rows.into_iter().filter(|row| row.hour > hour && row.trades.is_some());
-            if let Some(next) = later.next() {
-                return Ok(Some(next.hour));
-            }
-        }
-        Ok(None)
-    }
-
-    async fn completeness(&self, symbol: &Symbol, time: Timestamp) -> Result<Vec<CompletenessView>, PortError> {
-        persist("read completeness", || self.query.completeness(symbol, time.day())).await
-    }
-
-    async fn stored_hour(&self, symbol: &Symbol, hour: Timestamp) -> Result<Hour, PortError> {
-        let mut ids = IdSet::new();
-        let mut after = None;
-        loop {
-            let page = persist("read hour", || self.query.trades(symbol, hour, after, PAGE)).await?;
-            ids.extend(page.iter().map(|row| domain::IdRange::one(row.trade.id)));
-            after = page.last().map(|row| (row.trade.trade_time, row.trade.id));
-            if page.len() < PAGE {
-                break;
-            }
-        }
-        let rows = self.completeness(symbol, hour).await?;
-        let row = rows.into_iter().find(|row| row.hour == hour).and_then(|row| row.trades);
-        let (late, counted_to) = row.map_or((0, -1), |row| (row.late, row.version));
-        Ok(Hour { ids, late, counted_to, ..Hour::default() })
-    }
-
-    /// Reads the count of duplicates back from the tables if it is not in mind.
-    async fn recall_duplicates(
-        &mut self,
-        at: &TopicPartition,
-        symbol: &Symbol,
-        hour: Timestamp,
-    ) -> Result<(), PortError> {
-        let key = (symbol.clone(), hour);
-        let known = self.partitions.get(at).is_none_or(|partition| partition.duplicates.contains_key(&key));
-        if known {
-            return Ok(());
-        }
-        let rows = self.completeness(symbol, hour).await?;
-        let stored = rows.into_iter().find(|row| row.hour == hour).and_then(|row| row.duplicates);
-        let none = DuplicatesRow { symbol: symbol.clone(), hour, dropped: 0, version: -1 };
-        if let Some(partition) = self.partitions.get_mut(at) {
-            partition.duplicates.insert(key, stored.unwrap_or(none));
-        }
         Ok(())
     }
 }

@@ -2,19 +2,36 @@
 
 use domain::{Decimal, Timestamp};
 use ports::PortError;
-use scylla::value::{CqlDate, CqlDecimal, CqlTimestamp};
+use scylla::frame::response::result::ColumnType;
+use scylla::serialize::SerializationError;
+use scylla::serialize::value::SerializeValue;
+use scylla::serialize::writers::{CellWriter, WrittenCellProof};
+use scylla::value::{CqlDate, CqlDecimal, CqlDecimalBorrowed, CqlTimestamp};
 
 use crate::error::{SYSTEM, corrupt};
 
 /// The CQL date of 1970-01-01.
 const EPOCH_DATE: i64 = 1 << 31;
 
-/// `mantissa / 10^scale`, the mantissa in as few bytes as hold it, as Java's BigInteger writes it.
-pub(crate) fn decimal_to_cql(value: Decimal) -> CqlDecimal {
-    let bytes = value.mantissa().to_be_bytes();
-    let sign = if value.mantissa() < 0 { 0xff } else { 0x00 };
-    let redundant = bytes.windows(2).take_while(|pair| pair[0] == sign && (pair[1] & 0x80) == (sign & 0x80)).count();
-    CqlDecimal::from_signed_be_bytes_slice_and_exponent(&bytes[redundant..], i32::from(value.scale()))
+/// A decimal on its way to a column: `mantissa / 10^scale`, the mantissa in as few bytes as hold it, as Java's BigInteger
+/// writes it. The driver's own type would allocate for each.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ToDecimal(pub Decimal);
+
+impl SerializeValue for ToDecimal {
+    fn serialize<'b>(
+        &self,
+        column: &ColumnType<'_>,
+        writer: CellWriter<'b>,
+    ) -> Result<WrittenCellProof<'b>, SerializationError> {
+        let mantissa = self.0.mantissa();
+        let bytes = mantissa.to_be_bytes();
+        // All but one of the bits that only repeat the sign.
+        let repeated = if mantissa < 0 { mantissa.leading_ones() } else { mantissa.leading_zeros() } - 1;
+        let bytes = &bytes[repeated as usize / 8..];
+        let scale = i32::from(self.0.scale());
+        CqlDecimalBorrowed::from_signed_be_bytes_slice_and_exponent(bytes, scale).serialize(column, writer)
+    }
 }
 
 pub(crate) fn decimal_from_cql(value: &CqlDecimal) -> Result<Decimal, PortError> {
@@ -76,11 +93,23 @@ pub(crate) fn version_from_writetime(writetime: i64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use scylla::frame::response::result::NativeType;
+
     use super::*;
 
+    /// Scale and mantissa as they are written, without the length of both.
+    fn written(mantissa: i128, scale: u8) -> (i32, Vec<u8>) {
+        let mut cell = Vec::new();
+        let column = ColumnType::Native(NativeType::Decimal);
+        ToDecimal(Decimal::new(mantissa, scale).unwrap()).serialize(&column, CellWriter::new(&mut cell)).unwrap();
+        let (scale, bytes) = cell[4..].split_first_chunk().unwrap();
+        (i32::from_be_bytes(*scale), bytes.to_vec())
+    }
+
     fn there_and_back(mantissa: i128, scale: u8) {
-        let decimal = Decimal::new(mantissa, scale).unwrap();
-        let again = decimal_from_cql(&decimal_to_cql(decimal)).unwrap();
+        let (exponent, bytes) = written(mantissa, scale);
+        let cql = CqlDecimal::from_signed_be_bytes_slice_and_exponent(&bytes, exponent);
+        let again = decimal_from_cql(&cql).unwrap();
         assert_eq!((again.mantissa(), again.scale()), (mantissa, scale));
     }
 
@@ -99,10 +128,7 @@ mod tests {
 
     #[test]
     fn decimals_are_written_as_java_writes_them() {
-        let bytes = |mantissa: i128| {
-            let cql = decimal_to_cql(Decimal::new(mantissa, 2).unwrap());
-            cql.as_signed_be_bytes_slice_and_exponent().0.to_vec()
-        };
+        let bytes = |mantissa: i128| written(mantissa, 2).1;
         assert_eq!(bytes(0), [0x00]);
         assert_eq!(bytes(127), [0x7f]);
         assert_eq!(bytes(128), [0x00, 0x80]);

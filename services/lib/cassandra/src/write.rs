@@ -12,11 +12,11 @@ use scylla::response::query_result::QueryResult;
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::batch::{Batch, BatchStatement, BatchType};
 use scylla::statement::prepared::PreparedStatement;
-use scylla::value::{CqlDate, CqlDecimal, CqlTimestamp, MaybeUnset};
+use scylla::value::{CqlDate, CqlTimestamp, MaybeUnset};
 
 use crate::error::{Kind, SYSTEM, execution, timed_out};
 use crate::session::CassandraTables;
-use crate::values::{date_to_cql, decimal_to_cql, number_to_cql, timestamp_to_cql, version_to_writetime};
+use crate::values::{ToDecimal, date_to_cql, number_to_cql, timestamp_to_cql, version_to_writetime};
 
 /// Small writes on their way at once. Beyond this the servers only get slower.
 const CONCURRENT: usize = 16;
@@ -28,7 +28,7 @@ const ROWS_AT_ONCE: usize = 10;
 const SEQUENCE_BITS: u32 = 16;
 
 type TradeValues<'a> =
-    (&'a str, CqlTimestamp, CqlTimestamp, i64, CqlDecimal, CqlDecimal, i64, MaybeUnset<i64>, i64, bool, &'a str, i64);
+    (&'a str, CqlTimestamp, CqlTimestamp, i64, ToDecimal, ToDecimal, i64, MaybeUnset<i64>, i64, bool, &'a str, i64);
 type TradeKey<'a> = (i64, &'a str, CqlTimestamp, CqlTimestamp, i64);
 type GapValues<'a> = (&'a str, i64, i64, &'a str, &'a str, CqlTimestamp, MaybeUnset<CqlTimestamp>, i64);
 type CompletenessValues<'a> = (&'a str, CqlDate, CqlTimestamp, i64, i64, i64, i64, i64, i64, i64);
@@ -101,7 +101,10 @@ impl CassandraTables {
         if rows.is_empty() {
             return Ok(());
         }
-        let statements = vec![BatchStatement::PreparedStatement(statement.clone()); rows.len()];
+        // The batch has the policy.
+        let mut one = statement.clone();
+        one.set_retry_policy(None);
+        let statements = vec![BatchStatement::PreparedStatement(one); rows.len()];
         let mut batch = Batch::new_with_statements(BatchType::Unlogged, statements);
         batch.set_is_idempotent(true);
         batch.set_consistency(self.config.write_consistency.into());
@@ -171,8 +174,8 @@ fn trade_values(row: &TradeRow, writetime: i64) -> Result<TradeValues<'_>, PortE
         timestamp_to_cql(row.hour()),
         timestamp_to_cql(trade.trade_time),
         number_to_cql("trade_id", trade.id)?,
-        decimal_to_cql(trade.price),
-        decimal_to_cql(trade.quantity),
+        ToDecimal(trade.price),
+        ToDecimal(trade.quantity),
         trade.trade_time.micros(),
         trade.event_time.map_or(MaybeUnset::Unset, |event| MaybeUnset::Set(event.micros())),
         row.received_at.micros(),

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, BinaryArray, BinaryBuilder, Int32Array, Int32Builder, Int64Array, Int64Builder, ListArray,
-    ListBuilder, RecordBatch, StringArray, StringBuilder, StructArray, StructBuilder, TimestampMicrosecondArray,
-    TimestampMicrosecondBuilder,
+    RecordBatch, StringArray, StructArray, TimestampMicrosecondArray, TimestampMicrosecondBuilder,
 };
+use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use domain::{Headers, Record, Timestamp, Topic, TopicPartition};
@@ -101,7 +101,7 @@ fn properties() -> WriterProperties {
 struct RawColumns {
     key: BinaryBuilder,
     value: BinaryBuilder,
-    headers: ListBuilder<StructBuilder>,
+    headers: HeaderColumn,
     appended_at: TimestampMicrosecondBuilder,
     partition: Int32Builder,
     offset: Int64Builder,
@@ -109,12 +109,10 @@ struct RawColumns {
 
 impl Default for RawColumns {
     fn default() -> Self {
-        let header =
-            StructBuilder::new(header_fields(), vec![Box::new(StringBuilder::new()), Box::new(BinaryBuilder::new())]);
         Self {
             key: BinaryBuilder::new(),
             value: BinaryBuilder::new(),
-            headers: ListBuilder::new(header).with_field(header_element()),
+            headers: HeaderColumn::default(),
             appended_at: TimestampMicrosecondBuilder::new().with_timezone(UTC),
             partition: Int32Builder::new(),
             offset: Int64Builder::new(),
@@ -126,32 +124,50 @@ impl RawColumns {
     fn push(&mut self, record: &Record) {
         self.key.append_option(record.key.as_deref());
         self.value.append_option(record.value.as_deref());
-        self.push_headers(&record.headers);
+        self.headers.push(&record.headers);
         self.appended_at.append_value(record.appended_at.micros());
         self.partition.append_value(record.at.partition);
         self.offset.append_value(record.offset);
-    }
-
-    fn push_headers(&mut self, headers: &Headers) {
-        let header = self.headers.values();
-        for (name, value) in headers.iter() {
-            header.field_builder::<StringBuilder>(0).expect("the name is text").append_value(name);
-            header.field_builder::<BinaryBuilder>(1).expect("the value is binary").append_value(value);
-            header.append(true);
-        }
-        self.headers.append(true);
     }
 
     fn finish(&mut self, schema: SchemaRef) -> Result<RecordBatch, ColumnsError> {
         let columns: Vec<ArrayRef> = vec![
             Arc::new(self.key.finish()),
             Arc::new(self.value.finish()),
-            Arc::new(self.headers.finish()),
+            Arc::new(self.headers.finish()?),
             Arc::new(self.appended_at.finish()),
             Arc::new(self.partition.finish()),
             Arc::new(self.offset.finish()),
         ];
         Ok(RecordBatch::try_new(schema, columns)?)
+    }
+}
+
+/// The headers of all rows, one behind the other. Arrow's own builder of lists looks its parts' types up for each header.
+#[derive(Default)]
+struct HeaderColumn {
+    names: BinaryBuilder,
+    values: BinaryBuilder,
+    /// How many each row has.
+    counts: Vec<usize>,
+}
+
+impl HeaderColumn {
+    fn push(&mut self, headers: &Headers) {
+        let parts = headers.parts();
+        self.counts.push(parts.len());
+        for (name, value) in parts {
+            self.names.append_value(name);
+            self.values.append_value(value);
+        }
+    }
+
+    fn finish(&mut self) -> Result<ListArray, ColumnsError> {
+        let names = StringArray::try_from_binary(self.names.finish())?;
+        let parts: Vec<ArrayRef> = vec![Arc::new(names), Arc::new(self.values.finish())];
+        let headers = StructArray::try_new(header_fields(), parts, None)?;
+        let rows = OffsetBuffer::from_lengths(std::mem::take(&mut self.counts));
+        Ok(ListArray::try_new(Arc::new(header_element()), rows, Arc::new(headers), None)?)
     }
 }
 

@@ -10,7 +10,7 @@ use arrow::array::{
 };
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
-use domain::decimal::LAKE_SCALE;
+use domain::decimal::{LAKE_PRECISION, LAKE_SCALE};
 use domain::{Decimal, IdRange, Record, Symbol, Timestamp, Trade, TradeRow};
 use parquet::file::properties::WriterProperties;
 
@@ -262,8 +262,8 @@ fn id_from_column(id: i64) -> Result<u64, ColumnsError> {
 }
 
 fn number_to_column(column: &'static str, number: Decimal) -> Result<i128, ColumnsError> {
-    let limit = 10_i128.pow(u32::from(domain::decimal::LAKE_PRECISION));
-    let mantissa = number.mantissa_at(LAKE_SCALE).filter(|mantissa| (1 - limit..limit).contains(mantissa));
+    const LIMIT: i128 = 10_i128.pow(LAKE_PRECISION as u32);
+    let mantissa = number.mantissa_at(LAKE_SCALE).filter(|mantissa| (1 - LIMIT..LIMIT).contains(mantissa));
     mantissa.ok_or_else(|| ColumnsError::value(column, "a number that fits decimal(38,18)", number))
 }
 

@@ -83,6 +83,17 @@ impl Headers {
         all.map(|(_, value)| value).last()
     }
 
+    /// The last value of each of these names, in one go.
+    pub fn each<const N: usize>(&self, names: [&str; N]) -> [Option<&[u8]>; N] {
+        let mut values = [None; N];
+        for (name, value) in Parts::of(self) {
+            if let Some(nth) = names.iter().position(|wanted| wanted.as_bytes() == name) {
+                values[nth] = Some(value);
+            }
+        }
+        values
+    }
+
     /// The last value of a name as UTF-8 text.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.get(name).and_then(|value| std::str::from_utf8(value).ok())
@@ -95,7 +106,12 @@ impl Headers {
 
     /// All of them, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &[u8])> + '_ {
-        Parts::of(self).map(|(name, value)| (std::str::from_utf8(name).unwrap_or_default(), value))
+        self.parts().map(|(name, value)| (std::str::from_utf8(name).unwrap_or_default(), value))
+    }
+
+    /// All of them, in order; the names are UTF-8.
+    pub fn parts(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> + '_ {
+        Parts::of(self)
     }
 }
 
@@ -193,6 +209,7 @@ mod tests {
         let headers = Headers::of([("a", "1"), ("b", "2"), ("a", "3")]);
         assert_eq!(headers.iter().collect::<Vec<_>>(), [("a", &b"1"[..]), ("b", b"2"), ("a", b"3")]);
         assert_eq!((headers.text("a"), headers.parsed("b"), headers.get("c")), (Some("3"), Some(2), None));
+        assert_eq!(headers.each(["c", "b", "a"]), [None, Some(&b"2"[..]), Some(b"3")]);
         assert_eq!(format!("{headers:?}"), r#"[("a", "1"), ("b", "2"), ("a", "3")]"#);
     }
 

@@ -61,6 +61,13 @@ impl IdSet {
 
     /// Adds an id; false if it was there.
     pub fn insert(&mut self, id: u64) -> bool {
+        // Nearly all ids come in order.
+        if let Some(mut last) = self.intervals.last_entry()
+            && last.get().checked_add(1) == Some(id)
+        {
+            last.insert(id);
+            return true;
+        }
         if self.contains(id) {
             return false;
         }

@@ -14,6 +14,7 @@ pub mod lake;
 pub mod ledger;
 pub mod record;
 pub mod row;
+mod spelling;
 pub mod symbol;
 pub mod time;
 pub mod topics;

@@ -1,6 +1,7 @@
 //! The rows of the tables. See `cassandra/` for the columns' names and keys.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::str::FromStr;
 
 use crate::id_set::IdRange;
 use crate::ledger::GapState;
@@ -41,10 +42,12 @@ impl TradeRow {
     /// Says why the record is no trade.
     pub fn from_record(record: &Record) -> Result<Self, NotATrade> {
         let value = record.value.as_ref().ok_or(NotATrade::NoValue)?;
+        let trade = Trade::from_event(value)?;
+        let [origin, received_at] = record.headers.each([ORIGIN, RECEIVED_AT]);
         Ok(Self {
-            trade: Trade::from_event(value)?,
-            origin: record.headers.parsed(ORIGIN).unwrap_or(Origin::Live),
-            received_at: record.headers.parsed(RECEIVED_AT).map_or(record.appended_at, Timestamp::from_micros),
+            trade,
+            origin: parsed(origin).unwrap_or(Origin::Live),
+            received_at: parsed(received_at).map_or(record.appended_at, Timestamp::from_micros),
         })
     }
 
@@ -62,6 +65,10 @@ impl TradeRow {
         self.trade.hash(&mut hasher);
         hasher.finish()
     }
+}
+
+fn parsed<T: FromStr>(header: Option<&[u8]>) -> Option<T> {
+    std::str::from_utf8(header?).ok()?.parse().ok()
 }
 
 /// A row of `gaps`: ids that are or were missing.

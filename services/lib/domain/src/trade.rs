@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use crate::decimal::{Decimal, DecimalError};
+use crate::spelling;
 use crate::symbol::Symbol;
 use crate::time::Timestamp;
 
@@ -77,24 +78,24 @@ pub enum TradeError {
 }
 
 /// `{"e":"trade","E":1723161255343,"s":"BTCUSDT","t":3735683259,"p":"61837.63000000","q":"0.02000000","T":1723161255342,"m":true,"M":true}`
-#[derive(Deserialize, Serialize)]
-struct Event<'a> {
+#[derive(Debug, PartialEq, Deserialize, Serialize)]
+pub(crate) struct Event<'a> {
     #[serde(borrow)]
-    e: Cow<'a, str>,
+    pub e: Cow<'a, str>,
     #[serde(rename = "E", default, skip_serializing_if = "Option::is_none")]
-    event_time: Option<i64>,
+    pub event_time: Option<i64>,
     #[serde(borrow)]
-    s: Cow<'a, str>,
-    t: u64,
+    pub s: Cow<'a, str>,
+    pub t: u64,
     #[serde(borrow)]
-    p: Cow<'a, str>,
+    pub p: Cow<'a, str>,
     #[serde(borrow)]
-    q: Cow<'a, str>,
+    pub q: Cow<'a, str>,
     #[serde(rename = "T")]
-    trade_time: i64,
-    m: bool,
+    pub trade_time: i64,
+    pub m: bool,
     #[serde(rename = "M", default = "always")]
-    ignored: bool,
+    pub ignored: bool,
 }
 
 fn always() -> bool {
@@ -107,7 +108,7 @@ impl Trade {
     /// # Errors
     /// Names the field that is missing, of the wrong type or out of range.
     pub fn from_event(json: &[u8]) -> Result<Self, TradeError> {
-        let event: Event<'_> = object(json).map_err(TradeError::Json)?;
+        let event = spelling::read(json).map_or_else(|| object(json).map_err(TradeError::Json), Ok)?;
         if event.e != "trade" {
             return Err(TradeError::OtherEvent(shortened(&event.e)));
         }

@@ -22,9 +22,16 @@ pub(crate) struct Inbox {
 
 #[derive(Debug, Default)]
 struct Content {
-    items: VecDeque<Result<LogEvent, PortError>>,
+    items: VecDeque<Item>,
     bytes: usize,
     closed: bool,
+}
+
+#[derive(Debug)]
+struct Item {
+    event: Result<LogEvent, PortError>,
+    /// What its records weigh.
+    bytes: usize,
 }
 
 impl Inbox {
@@ -34,9 +41,9 @@ impl Inbox {
             let arrived = self.arrived.notified();
             {
                 let mut content = self.content();
-                if let Some(item) = content.pop() {
+                if let Some(event) = content.pop() {
                     self.taken.notify_all();
-                    return Some(item);
+                    return Some(event);
                 }
                 if content.closed {
                     return None;
@@ -46,9 +53,19 @@ impl Inbox {
         }
     }
 
-    pub fn put(&self, item: Result<LogEvent, PortError>) {
+    /// Puts what weighs nothing.
+    pub fn put(&self, event: Result<LogEvent, PortError>) {
+        self.add(Item { event, bytes: 0 });
+    }
+
+    /// Puts records, and what they weigh together.
+    pub fn put_records(&self, records: Vec<Record>, bytes: usize) {
+        self.add(Item { event: Ok(LogEvent::Records(records)), bytes });
+    }
+
+    fn add(&self, item: Item) {
         let mut content = self.content();
-        content.bytes += weight(&item);
+        content.bytes += item.bytes;
         content.items.push_back(item);
         drop(content);
         self.arrived.notify_one();
@@ -82,19 +99,20 @@ impl Inbox {
         self.retain(|_| false);
         let mut content = self.content();
         let before = content.items.len();
-        content.items.retain(|item| !matches!(item, Ok(LogEvent::Assigned(_))));
+        content.items.retain(|item| !matches!(item.event, Ok(LogEvent::Assigned(_))));
         content.items.len() < before
     }
 
     fn retain(&self, keep: impl Fn(&Record) -> bool) {
         let mut content = self.content();
         for item in &mut content.items {
-            if let Ok(LogEvent::Records(records)) = item {
+            if let Ok(LogEvent::Records(records)) = &mut item.event {
                 records.retain(&keep);
+                item.bytes = weight(records);
             }
         }
-        content.items.retain(|item| !matches!(item, Ok(LogEvent::Records(records)) if records.is_empty()));
-        content.bytes = content.items.iter().map(weight).sum();
+        content.items.retain(|item| !matches!(&item.event, Ok(LogEvent::Records(records)) if records.is_empty()));
+        content.bytes = content.items.iter().map(|item| item.bytes).sum();
         self.taken.notify_all();
     }
 
@@ -105,29 +123,24 @@ impl Inbox {
 
 impl Content {
     fn pop(&mut self) -> Option<Result<LogEvent, PortError>> {
-        let mut item = self.items.pop_front()?;
-        let mut bytes = weight(&item);
-        if let Ok(LogEvent::Records(records)) = &mut item {
-            while let Some(Ok(LogEvent::Records(more))) = self.items.front_mut() {
-                let weight = more.iter().map(Record::weight).sum::<usize>();
-                if records.len() + more.len() > BATCH_RECORDS || bytes + weight > BATCH_BYTES {
+        let Item { mut event, mut bytes } = self.items.pop_front()?;
+        if let Ok(LogEvent::Records(records)) = &mut event {
+            while let Some(Item { event: Ok(LogEvent::Records(more)), bytes: weight }) = self.items.front_mut() {
+                if records.len() + more.len() > BATCH_RECORDS || bytes + *weight > BATCH_BYTES {
                     break;
                 }
                 records.append(more);
-                bytes += weight;
+                bytes += *weight;
                 self.items.pop_front();
             }
         }
         self.bytes -= bytes;
-        Some(item)
+        Some(event)
     }
 }
 
-fn weight(item: &Result<LogEvent, PortError>) -> usize {
-    match item {
-        Ok(LogEvent::Records(records)) => records.iter().map(Record::weight).sum(),
-        _ => 0,
-    }
+fn weight(records: &[Record]) -> usize {
+    records.iter().map(Record::weight).sum()
 }
 
 #[cfg(test)]
@@ -147,11 +160,17 @@ mod tests {
         }
     }
 
+    fn put(inbox: &Inbox, records: Vec<Record>) {
+        let bytes = weight(&records);
+        inbox.put_records(records, bytes);
+    }
+
     #[tokio::test]
     async fn keeps_order_and_counts_bytes() {
         let inbox = Inbox::default();
-        inbox.put(Ok(LogEvent::Records(vec![record(0, 1), record(1, 1)])));
-        inbox.put(Ok(LogEvent::Records(vec![record(0, 2)])));
+        put(&inbox, vec![record(0, 1), record(1, 1)]);
+        put(&inbox, vec![record(0, 2)]);
+        assert_eq!(inbox.bytes(), 3 * record(0, 0).weight());
         inbox.drop_records_of(&TopicPartition::new("t", 0));
         assert_eq!(inbox.bytes(), record(0, 0).weight());
         let Some(Ok(LogEvent::Records(left))) = inbox.take().await else { panic!("records expected") };
@@ -164,12 +183,12 @@ mod tests {
     #[tokio::test]
     async fn what_waits_is_taken_together_up_to_a_bound_and_never_across_a_rebalance() {
         let inbox = Inbox::default();
-        let records = |offsets: std::ops::Range<i64>| Ok(LogEvent::Records(offsets.map(|at| record(0, at)).collect()));
-        inbox.put(records(0..10));
-        inbox.put(records(10..8_000));
-        inbox.put(records(8_000..9_000));
+        let put_all = |offsets: std::ops::Range<i64>| put(&inbox, offsets.map(|at| record(0, at)).collect());
+        put_all(0..10);
+        put_all(10..8_000);
+        put_all(8_000..9_000);
         inbox.put(Ok(LogEvent::Assigned(Assignment::new(Vec::new()).0)));
-        inbox.put(records(9_000..9_001));
+        put_all(9_000..9_001);
         let mut taken = Vec::new();
         for _ in 0..4 {
             taken.push(match inbox.take().await {
@@ -184,7 +203,7 @@ mod tests {
     fn an_assignment_that_nobody_saw_is_taken_back() {
         let inbox = Inbox::default();
         inbox.put(Ok(LogEvent::Assigned(Assignment::new(Vec::new()).0)));
-        inbox.put(Ok(LogEvent::Records(vec![record(0, 1)])));
+        put(&inbox, vec![record(0, 1)]);
         assert!(inbox.drop_records_and_assignment());
         assert!(!inbox.drop_records_and_assignment());
         assert!(inbox.wait_below(0, Duration::ZERO));

@@ -316,7 +316,7 @@ impl Worker {
                 None => break,
                 Some(Ok(message)) => message,
                 Some(Err(error)) => {
-                    self.deliver(records);
+                    self.deliver(records, bytes);
                     return self.trouble(&error);
                 }
             };
@@ -329,12 +329,12 @@ impl Worker {
                 records.push(record);
             }
         }
-        self.deliver(records);
+        self.deliver(records, bytes);
     }
 
-    fn deliver(&self, records: Vec<Record>) {
+    fn deliver(&self, records: Vec<Record>, bytes: usize) {
         if !records.is_empty() {
-            self.inbox.put(Ok(LogEvent::Records(records)));
+            self.inbox.put_records(records, bytes);
         }
     }
 
