@@ -15,7 +15,7 @@ use columns::{raw_schema, trades_schema};
 use hdfs_native::{Client, ClientBuilder, WriteOptions};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 use rdkafka::Message;
 use rdkafka::message::{Header, Headers};
@@ -129,10 +129,14 @@ impl Datasets {
     pub fn new() -> anyhow::Result<Self> {
         let rising = ["trade_id", "trade_time", "event_time", "received_at", "appended_at", "offset"];
         let trades = Dataset::new(trades_schema(), rising.into_iter().fold(properties(), growing).build())?;
-        let header_value = ["headers", "list", "element", "value"].map(str::to_owned).to_vec();
+        let header = |part: &str| ColumnPath::new(["headers", "list", "element", part].map(str::to_owned).to_vec());
+        let (value, header_value) = (ColumnPath::from("value"), header("value"));
         let raw = ["appended_at", "offset"].into_iter().fold(properties(), growing);
-        let raw = raw.set_column_dictionary_enabled(ColumnPath::from("value"), false);
-        let raw = raw.set_column_dictionary_enabled(ColumnPath::new(header_value), false);
+        let raw = raw.set_column_dictionary_enabled(value.clone(), false);
+        let raw = raw.set_column_dictionary_enabled(header_value.clone(), false);
+        let raw = [ColumnPath::from("key"), value, header("name"), header_value]
+            .into_iter()
+            .fold(raw, |raw, path| raw.set_column_statistics_enabled(path, EnabledStatistics::None));
         let raw = Dataset::new(raw_schema(), raw.build())?;
         Ok(Self { trades, raw, columns: Columns::new(), waiting: 0 })
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use columns::decode_raw;
+use domain::headers::parsed;
 use domain::lake::{self, PartName};
 use domain::record::{ORIGIN, RECEIVED_AT};
 use domain::{Origin, Record, Timestamp};
@@ -56,14 +57,13 @@ impl LakeFeed {
 }
 
 fn event_of(record: Record, source: &Bytes) -> FeedEvent {
-    let received_at = record.headers.parsed(RECEIVED_AT).map_or(record.appended_at, Timestamp::from_micros);
+    let [origin, received_at] = record.headers.each([ORIGIN, RECEIVED_AT]);
+    let received_at = parsed(received_at).map_or(record.appended_at, Timestamp::from_micros);
+    let origin = parsed(origin).unwrap_or(Origin::Replay);
     let source = source.clone();
     let place = u64::try_from(record.offset).ok();
     match record.value {
-        Some(bytes) => {
-            let origin = record.headers.parsed(ORIGIN).unwrap_or(Origin::Replay);
-            FeedEvent::Frame { bytes, received_at, origin, source, place }
-        }
+        Some(bytes) => FeedEvent::Frame { bytes, received_at, origin, source, place },
         None => {
             let reason = format!("offset {}: expected a value, got none", record.offset);
             FeedEvent::Damaged { bytes: Bytes::new(), received_at, source, reason }

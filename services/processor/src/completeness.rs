@@ -53,7 +53,7 @@ pub struct Hour {
 }
 
 impl Completeness {
-    /// Whether an hour is known here, so that trades of it can be entered.
+    /// Whether an hour is known here.
     pub fn knows(&self, symbol: &Symbol, hour: Timestamp) -> bool {
         self.symbols.get(symbol).is_some_and(|symbol| symbol.hours.contains_key(&hour))
     }
@@ -235,9 +235,15 @@ mod tests {
         let at = |hour: i64| Timestamp::from_micros(hour * HOUR);
         assert!(completeness.lacks_follower(&symbol, at(3)) && !completeness.lacks_follower(&symbol, at(9)));
         let stored = |ids: [u64; 2]| Hour { ids: ids.into_iter().map(IdRange::one).collect(), ..Hour::default() };
+        let watermark = Duration::from_secs(600);
+        let old = trade(22, 3 * HOUR + 7);
+        let before = completeness.clone();
+        assert_eq!((completeness.enter_known(&old, 9, watermark), &completeness), (None, &before));
         completeness.restore(&symbol, at(3), Hour { before: Some(14), ..stored([20, 21]) });
         completeness.restore(&symbol, at(4), stored([30, 31]));
-        completeness.enter(&trade(22, 3 * HOUR + 7), 9, Duration::from_secs(600));
+        assert_eq!(completeness.enter_known(&old, 9, watermark), None, "the hour behind it may be another");
+        completeness.followed(&symbol, at(3));
+        assert_eq!(completeness.enter_known(&old, 9, watermark), Some(true));
         let rows = completeness.changed_rows(9);
         let counts: Vec<_> = rows.iter().map(|row| (row.hour, row.present, row.missing)).collect();
         assert_eq!(counts, [(at(3), 3, 5), (at(4), 2, 7)]);

@@ -1,6 +1,7 @@
 //! What the tables know of an hour that is not in mind any more.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use domain::{DuplicatesRow, IdRange, IdSet, Symbol, Timestamp};
@@ -63,21 +64,19 @@ impl Recall<'_> {
     ///
     /// # Errors
     /// If the tables refuse.
-    pub async fn duplicates(
+    pub async fn duplicates<'d>(
         &self,
-        duplicates: &mut Duplicates,
-        symbol: &Symbol,
+        duplicates: &'d mut Duplicates,
+        symbol: Symbol,
         hour: Timestamp,
-    ) -> Result<(), PortError> {
-        let key = (symbol.clone(), hour);
-        if duplicates.contains_key(&key) {
-            return Ok(());
-        }
-        let rows = self.completeness(symbol, hour).await?;
+    ) -> Result<&'d mut DuplicatesRow, PortError> {
+        let place = match duplicates.entry((symbol.clone(), hour)) {
+            Entry::Occupied(known) => return Ok(known.into_mut()),
+            Entry::Vacant(place) => place,
+        };
+        let rows = self.completeness(&symbol, hour).await?;
         let stored = rows.into_iter().find(|row| row.hour == hour).and_then(|row| row.duplicates);
-        let none = DuplicatesRow { symbol: symbol.clone(), hour, dropped: 0, version: -1 };
-        duplicates.insert(key, stored.unwrap_or(none));
-        Ok(())
+        Ok(place.insert(stored.unwrap_or(DuplicatesRow { symbol, hour, dropped: 0, version: -1 })))
     }
 
     /// The last id of the hour before, as the tables have it.

@@ -172,9 +172,8 @@ impl Partition {
                 Ok(Some(GapRow { symbol, ids, state, cause, detected_at, filled_at, version }))
             }
             LedgerEvent::Duplicates { symbol, hour, count, .. } => {
-                recall.duplicates(&mut self.duplicates, &symbol, hour).await?;
-                let row = self.duplicates.get_mut(&(symbol, hour));
-                if let Some(row) = row.filter(|row| row.version < offset) {
+                let row = recall.duplicates(&mut self.duplicates, symbol, hour).await?;
+                if row.version < offset {
                     row.dropped += count;
                     row.version = offset;
                 }
@@ -250,7 +249,7 @@ impl Processor {
         let newest = records.iter().map(|record| record.appended_at).max();
         let mut rows = Vec::with_capacity(records.len());
         let mut gaps = Vec::new();
-        // Records come partition by partition.
+        // Mostly they come partition by partition, and many of one.
         for together in records.chunk_by(|one, next| one.at == next.at) {
             let at = &together[0].at;
             let Some(partition) = self.partitions.get_mut(at) else { continue };

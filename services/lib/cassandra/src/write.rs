@@ -101,10 +101,7 @@ impl CassandraTables {
         if rows.is_empty() {
             return Ok(());
         }
-        // The batch has the policy.
-        let mut one = statement.clone();
-        one.set_retry_policy(None);
-        let statements = vec![BatchStatement::PreparedStatement(one); rows.len()];
+        let statements = vec![BatchStatement::PreparedStatement(statement.clone()); rows.len()];
         let mut batch = Batch::new_with_statements(BatchType::Unlogged, statements);
         batch.set_is_idempotent(true);
         batch.set_consistency(self.config.write_consistency.into());

@@ -11,14 +11,14 @@ use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use domain::{Headers, Record, Timestamp, Topic, TopicPartition};
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
 use crate::encode::{BATCH_BYTES, BATCH_ROWS, PartEncoder};
 use crate::error::ColumnsError;
 use crate::footer::{Footer, Span};
 use crate::schema::{
-    APPENDED_AT, HEADER_VALUE, HEADERS, OFFSET, UTC, VALUE, header_element, header_fields, raw_schema,
+    APPENDED_AT, HEADER_NAME, HEADER_VALUE, HEADERS, KEY, OFFSET, UTC, VALUE, header_element, header_fields, raw_schema,
 };
 use crate::writer::{self, PartWriter};
 
@@ -91,10 +91,15 @@ impl PartEncoder for RawEncoder {
 fn properties() -> WriterProperties {
     let properties = [APPENDED_AT, OFFSET].into_iter().fold(writer::properties(), writer::rising);
     // Payloads and times of receipt hardly repeat: a dictionary would only cost memory.
-    let header_value = [HEADERS, "list", "element", HEADER_VALUE].map(str::to_owned).to_vec();
-    properties
-        .set_column_dictionary_enabled(ColumnPath::from(VALUE), false)
-        .set_column_dictionary_enabled(ColumnPath::new(header_value), false)
+    let header = |part: &str| ColumnPath::new([HEADERS, "list", "element", part].map(str::to_owned).to_vec());
+    let (value, header_name, header_value) = (ColumnPath::from(VALUE), header(HEADER_NAME), header(HEADER_VALUE));
+    let properties = properties
+        .set_column_dictionary_enabled(value.clone(), false)
+        .set_column_dictionary_enabled(header_value.clone(), false);
+    // Nobody looks for bytes between two others.
+    [ColumnPath::from(KEY), value, header_name, header_value]
+        .into_iter()
+        .fold(properties, |properties, path| properties.set_column_statistics_enabled(path, EnabledStatistics::None))
         .build()
 }
 

@@ -21,7 +21,7 @@ const ZSTD_LEVEL: i32 = 1;
 /// Names the writer in the file. Two files with the same writer, span and rows are the same to the
 /// last bit: the number changes with the bytes, for example with the library's version, and a test
 /// says when.
-pub const WRITER: &str = "fulltape 1";
+pub const WRITER: &str = "fulltape 2";
 
 /// One file being written. Costs nothing until the first batch.
 pub(crate) struct PartWriter {

@@ -6,6 +6,7 @@ use columns::{
     decode_trades, read_footer, writer_of,
 };
 use domain::{Decimal, Headers, Origin, Record, Timestamp, TopicPartition, Trade, TradeRow};
+use parquet::file::reader::{FileReader, SerializedFileReader};
 use proptest::prelude::*;
 
 const EVENT: &str = r#"{"e":"trade","E":1723161255343,"s":"BTCUSDT","t":3735683259,"p":"61837.63000000","q":"0.02000000","T":1723161255342,"m":true,"M":true}"#;
@@ -153,6 +154,28 @@ fn a_record_without_our_headers_is_live_and_received_when_appended() {
 }
 
 #[test]
+fn the_last_header_of_a_name_counts_even_if_it_says_nothing() {
+    for bad in [&b"yesterday"[..], b"\xff"] {
+        let Record { headers, .. } = record(1, EVENT);
+        let headers = headers.with("origin", bad).with("received_at", bad);
+        let row = TradeRow::from_record(&Record { headers, ..record(1, EVENT) }).unwrap();
+        assert_eq!((row.origin, row.received_at), (Origin::Live, APPENDED));
+    }
+}
+
+#[test]
+fn rows_of_several_batches_keep_their_own_headers() {
+    let with_headers = |n: i64| Record {
+        headers: Headers::of((0..n as usize % 4).map(|nth| (format!("h{nth}"), n.to_string()))),
+        ..record(n, EVENT)
+    };
+    let mut encoder = Box::new(RawEncoder::new());
+    (0..20_000).for_each(|n| encoder.push(&with_headers(n)).unwrap());
+    let (_, file) = encoder.finish(span(0, 20_000)).unwrap();
+    assert!(decode_raw(file).unwrap().map(Result::unwrap).eq((0..20_000).map(with_headers)));
+}
+
+#[test]
 fn the_same_records_give_the_same_bytes() {
     assert_eq!(small_file(), small_file());
 }
@@ -172,9 +195,20 @@ fn this_writer_gives_these_bytes() {
     };
     assert_eq!(
         (WRITER, sum(&small_file()), sum(&raw)),
-        ("fulltape 1", 3_173_641_337_074_632_236, 15_552_969_582_709_134_839)
+        ("fulltape 2", 13_145_750_510_801_520_971, 15_313_668_010_311_714_618)
     );
     assert_eq!(writer_of(&raw).as_deref(), Some(WRITER));
+}
+
+#[test]
+fn raw_files_have_statistics_of_numbers_only() {
+    let mut raw = Box::new(RawEncoder::new());
+    raw.push(&record(0, EVENT)).unwrap();
+    let raw = SerializedFileReader::new(raw.finish(span(0, 1)).unwrap().1).unwrap();
+    let columns = raw.metadata().row_group(0).columns();
+    let told = columns.iter().filter(|column| column.statistics().is_some());
+    let told: Vec<String> = told.map(|column| column.column_path().string()).collect();
+    assert_eq!(told, ["appended_at", "partition", "offset"]);
 }
 
 #[test]

@@ -223,6 +223,7 @@ mod tests {
 
     #[derive(Clone, Debug)]
     enum Change {
+        One(u64),
         Insert(u64, u64),
         Remove(u64, u64),
     }
@@ -230,6 +231,7 @@ mod tests {
     fn changes() -> impl Strategy<Value = Vec<Change>> {
         let range = (0_u64..60, 0_u64..8);
         let change = prop_oneof![
+            3 => (0_u64..60).prop_map(Change::One),
             2 => range.clone().prop_map(|(from, more)| Change::Insert(from, from + more)),
             1 => range.prop_map(|(from, more)| Change::Remove(from, from + more)),
         ];
@@ -247,6 +249,7 @@ mod tests {
             let mut model = BTreeSet::new();
             for change in changes {
                 match change {
+                    Change::One(id) => prop_assert_eq!(set.insert(id), model.insert(id)),
                     Change::Insert(from, to) => { set.insert_range(IdRange { from, to }); model.extend(from..=to); }
                     Change::Remove(from, to) => {
                         set.remove_range(IdRange { from, to });

@@ -1,8 +1,8 @@
 //! The rows of the tables. See `cassandra/` for the columns' names and keys.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::str::FromStr;
 
+use crate::headers::parsed;
 use crate::id_set::IdRange;
 use crate::ledger::GapState;
 use crate::record::{ORIGIN, Origin, RECEIVED_AT, Record};
@@ -65,10 +65,6 @@ impl TradeRow {
         self.trade.hash(&mut hasher);
         hasher.finish()
     }
-}
-
-fn parsed<T: FromStr>(header: Option<&[u8]>) -> Option<T> {
-    std::str::from_utf8(header?).ok()?.parse().ok()
 }
 
 /// A row of `gaps`: ids that are or were missing.

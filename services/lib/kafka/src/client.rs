@@ -28,6 +28,8 @@ pub(crate) fn settings(config: &KafkaConfig) -> ClientConfig {
         .set("bootstrap.servers", &config.brokers)
         .set("client.id", &config.client_id)
         .set("allow.auto.create.topics", "false")
+        // Measurements of each record and answer, for brokers that may ask for them.
+        .set("enable.metrics.push", "false")
         .set("topic.metadata.refresh.interval.ms", METADATA_REFRESH_MS)
         .set("reconnect.backoff.max.ms", "1000")
         .set("socket.keepalive.enable", "true")

@@ -60,6 +60,7 @@ impl Inbox {
 
     /// Puts records, and what they weigh together.
     pub fn put_records(&self, records: Vec<Record>, bytes: usize) {
+        debug_assert_eq!(bytes, weight(&records));
         self.add(Item { event: Ok(LogEvent::Records(records)), bytes });
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use audit::Finding;
 use bytes::Bytes;
+use domain::headers::parsed;
 use domain::lake::{self, PartName};
 use domain::ledger::GapState;
 use domain::record::{DEAD_OFFSET, DEAD_PARTITION, DEAD_TOPIC};
@@ -254,7 +255,7 @@ fn dead_letters_stand_once(world: &World, violations: &mut Vec<String>) {
     let mut expected: BTreeSet<(String, String)> =
         unusable.map(|record| (record.at.partition.to_string(), record.offset.to_string())).collect();
     for letter in world.log.records(topics::DEAD_LETTER) {
-        let header = |name| letter.headers.text(name).map(str::to_owned);
+        let header = |name| parsed::<String>(letter.headers.get(name));
         // Those of ingest have no place in the log they could be told by.
         if header(DEAD_TOPIC).is_none() {
             continue;
