@@ -89,20 +89,21 @@ def sides(site, trades, table, archive, options):
 
 def run(site, options):
     """Rounds of all sides, in turn."""
+    return rounds(site, options, (("tables and archive", "trades", True),))
+
+
+def rounds(site, options, parts):
+    """Of each part (its name, the table, whether there is an archive) rounds of all sides, in turn."""
     trades = options.trades or (200_000 if options.quick else TRADES)
     site.warm_up(trades // 2)
-    site.fill("drain", trades)
+    site.fill_once("drain", trades)
     results = []
 
     def note(what, side, nth, result):
         results.append({"what": what, "side": side, "round": nth} | result)
         options.tell(results[-1])
 
-    for what, table, archive in (
-        ("tables and archive", "trades", True),
-        ("tables", "trades", False),
-        ("archive", None, True),
-    ):
+    for what, table, archive in parts:
         for nth in range(options.rounds):
             for name, make in sides(site, trades, table, archive, options).items():
                 site.empty_tables()

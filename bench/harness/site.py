@@ -24,6 +24,7 @@ class Site:
         self.folder = Path(tempfile.mkdtemp(prefix="fulltape-bench."))
         self.environment = {"FULLTAPE_CLUSTER_DIR": str(self.folder / "cluster"), "FULLTAPE_BIN": str(self.binary())}
         self.is_up = self.is_warm = False
+        self.filled = set()
         self.processes = []
         self.runs = 0
 
@@ -107,6 +108,12 @@ hdfs.root = "/bench/{name}"
         config = self.config(name, partitions=partitions, **settings)
         self.limits("produce", "--topic", f"{name}-stream", "--trades", trades, "--symbols", symbols)
         return config
+
+    def fill_once(self, name, trades):
+        """The same, for benchmarks that read the same topic."""
+        if name not in self.filled:
+            self.fill(name, trades)
+            self.filled.add(name)
 
     def empty_tables(self):
         self.up()
