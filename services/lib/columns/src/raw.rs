@@ -90,9 +90,9 @@ impl PartEncoder for RawEncoder {
 
 fn properties() -> WriterProperties {
     let properties = [APPENDED_AT, OFFSET].into_iter().fold(writer::properties(), writer::rising);
-    // Payloads and times of receipt hardly repeat: a dictionary would only cost memory.
     let header = |part: &str| ColumnPath::new([HEADERS, "list", "element", part].map(str::to_owned).to_vec());
     let (value, header_name, header_value) = (ColumnPath::from(VALUE), header(HEADER_NAME), header(HEADER_VALUE));
+    // Payloads and times of receipt hardly repeat: a dictionary would only cost memory.
     let properties = properties
         .set_column_dictionary_enabled(value.clone(), false)
         .set_column_dictionary_enabled(header_value.clone(), false);
