@@ -21,15 +21,15 @@ RUN find services -name '*.rs' -delete \
 FROM rust-${TARGETARCH} AS dependencies
 WORKDIR /build
 COPY --from=manifests /build .
-RUN cargo build --release --locked --package fulltape
+RUN cargo build --profile dist --locked --package fulltape
 
 
 FROM dependencies AS build
 COPY . .
 # Cargo compares times, and those of a checkout may be older than the empty crates.
 RUN find services -name '*.rs' -exec touch {} + \
- && cargo build --release --locked --package fulltape \
- && strip --strip-debug -o /fulltape target/release/fulltape
+ && cargo build --profile dist --locked --package fulltape \
+ && strip --strip-debug -o /fulltape target/dist/fulltape
 
 
 FROM debian:bookworm-slim

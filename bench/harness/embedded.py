@@ -5,13 +5,13 @@ import shutil
 from .audit import audits
 from .process import run as run_command
 from .process import timed
-from .site import TARGET
+from .site import BINARIES
 
 
 def run(site, options):
     trades = options.trades or (500_000 if options.quick else 5_000_000)
     archive = site.folder / "public"
-    run_command([TARGET / "examples/public_archive", archive, trades])
+    run_command([BINARIES / "examples/public_archive", archive, trades])
     files = sorted(archive.glob("*.csv"))
     results = []
     for nth in range(options.rounds):

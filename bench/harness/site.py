@@ -9,7 +9,7 @@ from .process import Process, run
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fulltape"
-TARGET = Path(os.environ.get("CARGO_TARGET_DIR", CHECKOUT / "target")) / "release"
+BINARIES = Path(os.environ["FULLTAPE_BENCH_BINARIES"])
 BROKERS = "127.0.0.1:19092,127.0.0.1:29092"
 HDFS = "hdfs://127.0.0.1:8020"
 
@@ -30,7 +30,7 @@ class Site:
 
     @staticmethod
     def binary():
-        return TARGET / "fulltape"
+        return BINARIES / "fulltape"
 
     def up(self):
         if not self.is_up:
@@ -66,7 +66,7 @@ class Site:
 
     @staticmethod
     def limits_binary():
-        return TARGET / "limits"
+        return BINARIES / "limits"
 
     def start(self, name, command, environment=None):
         self.runs += 1
