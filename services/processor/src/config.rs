@@ -4,6 +4,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+/// A checkpoint with rows of many symbols takes long, and nothing is stored meanwhile. So much longer is the pause behind
+/// it, so that checkpoints never take more than a small share of the time…
+const PAUSE_PER_CHECKPOINT: u32 = 20;
+
+/// …but no longer than this: what a crash makes us do again is bounded.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
 /// The settings of the processor.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -13,7 +20,8 @@ pub struct ProcessorConfig {
     pub write_bytes: usize,
     /// How many such writes are on their way at the same time.
     pub writes_in_flight: usize,
-    /// How often a checkpoint is saved, in milliseconds: what a crash makes us do again.
+    /// How often a checkpoint is saved, in milliseconds: what a crash makes us do again. While checkpoints take long, for
+    /// many symbols or on slow servers, less often, up to every ten seconds.
     pub checkpoint_ms: u64,
     /// A trade this much older than its symbol's newest is counted as late, in milliseconds.
     pub watermark_ms: u64,
@@ -38,11 +46,31 @@ impl ProcessorConfig {
         Duration::from_millis(self.checkpoint_ms)
     }
 
+    /// How long to wait behind a checkpoint that took so long.
+    pub(crate) fn checkpoint_pause(&self, took: Duration) -> Duration {
+        let share = took.saturating_mul(PAUSE_PER_CHECKPOINT).min(LONGEST_PAUSE);
+        self.checkpoint_interval().max(share)
+    }
+
     pub(crate) fn watermark(&self) -> Duration {
         Duration::from_millis(self.watermark_ms)
     }
 
     pub(crate) fn revoke_patience(&self) -> Duration {
         Duration::from_millis(self.revoke_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checkpoints_that_take_long_come_less_often_up_to_a_bound() {
+        let config = ProcessorConfig::default();
+        let pauses = [0, 40, 300, 60_000].map(|took| config.checkpoint_pause(Duration::from_millis(took)).as_millis());
+        assert_eq!(pauses, [1_000, 1_000, 6_000, 10_000]);
+        let seldom = ProcessorConfig { checkpoint_ms: 60_000, ..config };
+        assert_eq!(seldom.checkpoint_pause(Duration::from_secs(9)), Duration::from_secs(60));
     }
 }

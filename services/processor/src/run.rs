@@ -79,8 +79,9 @@ pub async fn run(
                 Some(LogEvent::Records(records)) => processor.store(records).await,
                 Some(LogEvent::Revoked(revocation)) => processor.let_go(revocation, reader.as_mut()).await,
                 None => {
+                    let began = Instant::now();
                     let stored = processor.checkpoint().await;
-                    checkpoint_due = Instant::now() + processor.config.checkpoint_interval();
+                    checkpoint_due = Instant::now() + processor.config.checkpoint_pause(began.elapsed());
                     commit(reader.as_mut(), stored?).await
                 }
             }
