@@ -32,8 +32,8 @@ pub struct ArchiverConfig {
     /// After how long without a new record a file is ended, in milliseconds. Brokers gather records for half a second
     /// before the archiver has them: less than that ends a file between any two answers.
     pub idle_ms: u64,
-    /// The memory of all open files together, in bytes. Beyond it the largest file is ended. A busy
-    /// file takes some 5 MiB at least, and each partition of trades has two.
+    /// The memory of all open files together, in bytes. Beyond it the largest files are ended. A busy
+    /// file takes some 3 MiB at least, and each partition of trades has two.
     pub memory_bytes: usize,
     /// The pause after a first failure of the archive, in milliseconds. It doubles with each one.
     pub retry_min_ms: u64,
@@ -70,6 +70,11 @@ impl ArchiverConfig {
 
     pub(crate) fn idle(&self) -> Duration {
         Duration::from_millis(self.idle_ms)
+    }
+
+    /// What the open files may still take after the largest were ended. Some at once, as nothing is read meanwhile.
+    pub(crate) fn memory_kept(&self) -> usize {
+        self.memory_bytes / 8 * 7
     }
 
     pub(crate) fn retry(&self) -> (Duration, Duration) {

@@ -1,5 +1,6 @@
 //! All partitions that are assigned to us, and what concerns their files as a whole.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use domain::{Position, Record, Timestamp, TopicPartition};
@@ -55,12 +56,12 @@ impl Partitions {
 
     /// The chains of some partitions, to be rolled for a reason.
     pub fn all_of(&self, some: impl Fn(&TopicPartition) -> bool, reason: Reason) -> Vec<(ChainId, Reason)> {
-        self.chains().filter(|(id, _)| some(&id.at)).map(|(id, _)| (id, reason)).collect()
+        self.chains().filter(|(place, _)| some(place.at)).map(|(place, _)| (place.id(), reason)).collect()
     }
 
     /// The chains whose file's time has come.
     pub fn due(&self, now: Instant) -> Vec<(ChainId, Reason)> {
-        let due = |(id, chain): (ChainId, &Chain)| Some((id, self.policy.due(&chain.filling()?, now)?));
+        let due = |(place, chain): (Place<'_>, &Chain)| Some((place.id(), self.policy.due(&chain.filling()?, now)?));
         self.chains().filter_map(due).collect()
     }
 
@@ -70,14 +71,22 @@ impl Partitions {
         fillings.map(|filling| self.policy.deadline(&filling)).min()
     }
 
-    /// The chain whose open file takes most memory.
-    pub fn largest(&self) -> Option<ChainId> {
-        self.chains().max_by_key(|(_, chain)| chain.memory_bytes()).map(|(id, _)| id)
-    }
-
     /// The memory of all open files.
     pub fn memory_bytes(&self) -> usize {
         self.chains().map(|(_, chain)| chain.memory_bytes()).sum()
+    }
+
+    /// The chains with the largest open files: without them, all take no more memory than `bytes`.
+    pub fn largest_beyond(&self, bytes: usize) -> Vec<(ChainId, Reason)> {
+        let mut left = self.memory_bytes();
+        let mut chains: Vec<_> = self.chains().map(|(place, chain)| (chain.memory_bytes(), place)).collect();
+        chains.sort_by_key(|(memory, _)| Reverse(*memory));
+        let needed = chains.into_iter().take_while(|(memory, _)| {
+            let is_needed = left > bytes;
+            left = left.saturating_sub(*memory);
+            is_needed
+        });
+        needed.map(|(_, place)| (place.id(), Reason::Memory)).collect()
     }
 
     /// Records that are read and not yet published in every dataset.
@@ -107,10 +116,60 @@ impl Partitions {
         self.held.values_mut().filter_map(Partition::tell).collect()
     }
 
-    fn chains(&self) -> impl Iterator<Item = (ChainId, &Chain)> {
+    fn chains(&self) -> impl Iterator<Item = (Place<'_>, &Chain)> {
         self.held.iter().flat_map(|(at, partition)| {
             let chains = partition.chains().iter().enumerate();
-            chains.map(|(nth, chain)| (ChainId { at: at.clone(), nth }, chain))
+            chains.map(move |(nth, chain)| (Place { at, nth }, chain))
         })
+    }
+}
+
+/// A [`ChainId`] that is only looked at.
+struct Place<'a> {
+    at: &'a TopicPartition,
+    nth: usize,
+}
+
+impl Place<'_> {
+    fn id(&self) -> ChainId {
+        ChainId { at: self.at.clone(), nth: self.nth }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chain::Kind;
+    use crate::config::ArchiverConfig;
+    use crate::fake::record;
+
+    /// Partitions 0, 1, 2 and so on whose only chain has so many records in its open file.
+    fn filled(records: &[i64]) -> Partitions {
+        let mut partitions = Partitions::new(RollPolicy::new(&ArchiverConfig::default()));
+        for (nth, count) in records.iter().enumerate() {
+            let at = TopicPartition::new(record(0).at.topic, i32::try_from(nth).unwrap());
+            partitions.insert(at.clone(), Partition::new(at.clone(), vec![Chain::new(at.clone(), Kind::Raw, None)]));
+            for offset in 0..*count {
+                let record = Record { at: at.clone(), ..record(offset) };
+                assert_eq!(partitions.push(&record, Instant::now()).unwrap(), None);
+            }
+        }
+        partitions
+    }
+
+    #[test]
+    fn the_largest_files_are_ended_and_no_more_than_needed() {
+        let partitions = filled(&[2, 5, 0, 3]);
+        let all = partitions.memory_bytes();
+        let ended = |bytes| -> Vec<i32> {
+            let chains = partitions.largest_beyond(bytes);
+            chains.into_iter().map(|(chain, _)| chain.at.partition).collect()
+        };
+        let none: Vec<i32> = Vec::new();
+        assert_eq!(ended(all), none);
+        assert_eq!(ended(all - 1), [1]);
+        assert_eq!(ended(all / 2), [1]);
+        assert_eq!(ended(all / 2 - 1), [1, 3]);
+        assert_eq!(ended(0), [1, 3, 0]);
     }
 }

@@ -18,8 +18,9 @@ use crate::publish::{Outcome, Publisher};
 use crate::recover::Recovery;
 use crate::roll::{Reason, RollPolicy};
 
-/// How many files are on their way at the same time.
-const PUBLISHING_AT_ONCE: usize = 4;
+/// How many files are on their way at the same time. Most of each one's time is a wait for HDFS: its block has to be
+/// known to the NameNode before the file can be closed, and the client asks again after half a second.
+const PUBLISHING_AT_ONCE: usize = 32;
 
 /// How long tidying up may take at the end.
 const CLEANING_PATIENCE: Duration = Duration::from_millis(500);
@@ -173,9 +174,8 @@ impl Archiver {
                 self.roll(vec![chain]).await?;
             }
         }
-        while self.partitions.memory_bytes() > self.config.memory_bytes {
-            let Some(largest) = self.partitions.largest() else { break };
-            self.roll(vec![(largest, Reason::Memory)]).await?;
+        if self.partitions.memory_bytes() > self.config.memory_bytes {
+            self.roll(self.partitions.largest_beyond(self.config.memory_kept())).await?;
         }
         Ok(())
     }

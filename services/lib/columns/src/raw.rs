@@ -11,7 +11,7 @@ use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use domain::{Headers, Record, Timestamp, Topic, TopicPartition};
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::properties::{EnabledStatistics, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 
 use crate::encode::{BATCH_BYTES, BATCH_ROWS, PartEncoder};
@@ -33,7 +33,7 @@ pub struct RawEncoder {
 
 impl Default for RawEncoder {
     fn default() -> Self {
-        let writer = PartWriter::new(raw_schema(), properties());
+        let writer = PartWriter::new(raw_schema(), properties(), &[APPENDED_AT, OFFSET]);
         Self { columns: RawColumns::default(), writer, waiting: 0, waiting_bytes: 0, rows: 0 }
     }
 }
@@ -88,19 +88,17 @@ impl PartEncoder for RawEncoder {
     }
 }
 
-fn properties() -> WriterProperties {
-    let properties = [APPENDED_AT, OFFSET].into_iter().fold(writer::properties(), writer::rising);
+fn properties() -> WriterPropertiesBuilder {
     let header = |part: &str| ColumnPath::new([HEADERS, "list", "element", part].map(str::to_owned).to_vec());
     let (value, header_name, header_value) = (ColumnPath::from(VALUE), header(HEADER_NAME), header(HEADER_VALUE));
     // Payloads and times of receipt hardly repeat: a dictionary would only cost memory.
-    let properties = properties
+    let properties = writer::properties()
         .set_column_dictionary_enabled(value.clone(), false)
         .set_column_dictionary_enabled(header_value.clone(), false);
     // Nobody looks for bytes between two others.
     [ColumnPath::from(KEY), value, header_name, header_value]
         .into_iter()
         .fold(properties, |properties, path| properties.set_column_statistics_enabled(path, EnabledStatistics::None))
-        .build()
 }
 
 struct RawColumns {

@@ -12,7 +12,6 @@ use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use domain::decimal::{LAKE_PRECISION, LAKE_SCALE};
 use domain::{Decimal, IdRange, Record, Symbol, Timestamp, Trade, TradeRow};
-use parquet::file::properties::WriterProperties;
 
 use crate::encode::{BATCH_ROWS, PartEncoder};
 use crate::error::ColumnsError;
@@ -26,6 +25,8 @@ use crate::writer::{self, PartWriter};
 
 /// What a row weighs in the column builders: twelve columns and a short symbol and origin.
 const ROW_BYTES: usize = 128;
+
+const RISING: [&str; 6] = [TRADE_ID, TRADE_TIME, EVENT_TIME, RECEIVED_AT, APPENDED_AT, OFFSET];
 
 /// Writes a file of the dataset `trades`.
 pub struct TradeEncoder {
@@ -41,7 +42,7 @@ impl Default for TradeEncoder {
     fn default() -> Self {
         Self {
             columns: TradeColumns::default(),
-            writer: PartWriter::new(trades_schema(), properties()),
+            writer: PartWriter::new(trades_schema(), writer::properties(), &RISING),
             ids: BTreeMap::new(),
             waiting: 0,
             rows: 0,
@@ -125,11 +126,6 @@ impl PartEncoder for TradeEncoder {
         let file = self.writer.finish(&footer)?;
         Ok((footer, file))
     }
-}
-
-fn properties() -> WriterProperties {
-    let rising = [TRADE_ID, TRADE_TIME, EVENT_TIME, RECEIVED_AT, APPENDED_AT, OFFSET];
-    rising.into_iter().fold(writer::properties(), writer::rising).build()
 }
 
 struct TradeColumns {

@@ -18,6 +18,13 @@ const ROW_GROUP_BYTES: usize = 16 * 1024 * 1024;
 /// The cheapest level: prices repeat so much that higher ones gain little.
 const ZSTD_LEVEL: i32 = 1;
 
+/// What the compression of a column holds, which the writer does not count: measured.
+const CONTEXT_BYTES: usize = 192 * 1024;
+
+/// What the writer reserves for a column that is stored as differences, and counts. A page uses little of it, and
+/// what is never used is never the system's memory.
+const RESERVED_BYTES: usize = 1024 * 1024;
+
 /// Names the writer in the file. Two files with the same writer, span and rows are the same to the
 /// last bit: the number changes with the bytes, for example with the library's version, and a test
 /// says when.
@@ -27,14 +34,18 @@ pub const WRITER: &str = "fulltape 2";
 pub(crate) struct PartWriter {
     schema: SchemaRef,
     properties: WriterProperties,
+    /// Columns that are stored as differences.
+    rising: usize,
     writer: Option<ArrowWriter<Vec<u8>>>,
     encoded: usize,
     memory: usize,
 }
 
 impl PartWriter {
-    pub(crate) fn new(schema: SchemaRef, properties: WriterProperties) -> Self {
-        Self { schema, properties, writer: None, encoded: 0, memory: 0 }
+    /// With `rising` columns stored as differences.
+    pub(crate) fn new(schema: SchemaRef, properties: WriterPropertiesBuilder, rising: &[&str]) -> Self {
+        let properties = rising.iter().copied().fold(properties, differences).build();
+        Self { schema, properties, rising: rising.len(), writer: None, encoded: 0, memory: 0 }
     }
 
     pub(crate) fn schema(&self) -> SchemaRef {
@@ -46,7 +57,7 @@ impl PartWriter {
         self.encoded
     }
 
-    /// What it holds in memory: about 5 MiB from the first batch on, then what is encoded.
+    /// What it holds in memory: contexts of the compression from the first batch on, pages, and what is encoded.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.memory
     }
@@ -55,8 +66,9 @@ impl PartWriter {
         let writer = self.open()?;
         writer.write(batch)?;
         let encoded = writer.bytes_written() + writer.in_progress_size();
-        let memory = writer.inner().capacity() + writer.memory_size();
-        (self.encoded, self.memory) = (encoded, memory);
+        let held = writer.inner().capacity() + writer.memory_size();
+        let contexts = self.schema.flattened_fields().len() * CONTEXT_BYTES;
+        (self.encoded, self.memory) = (encoded, (held + contexts).saturating_sub(self.rising * RESERVED_BYTES));
         Ok(())
     }
 
@@ -87,9 +99,8 @@ pub(crate) fn properties() -> WriterPropertiesBuilder {
         .set_created_by(WRITER.to_owned())
 }
 
-/// Numbers that mostly grow: stored as differences, they make files of trades half as long. Each
-/// such column reserves 1 MiB from its first value on.
-pub(crate) fn rising(properties: WriterPropertiesBuilder, column: &str) -> WriterPropertiesBuilder {
+/// Numbers that mostly grow: stored as differences, they make files of trades half as long.
+fn differences(properties: WriterPropertiesBuilder, column: &str) -> WriterPropertiesBuilder {
     let path = ColumnPath::from(column);
     properties
         .set_column_dictionary_enabled(path.clone(), false)

@@ -145,9 +145,14 @@ impl Archive for HdfsArchive {
     async fn publish(&self, temporary: &str, to: &str) -> Result<Published, PortError> {
         let (from, to) = (self.path(temporary), self.path(to));
         let client = self.client();
-        self.make_parent(&client, &to).await?;
         let what = format!("rename {from} to {to}");
-        match self.call(Kind::Change, &what, client.rename(&from, &to, false)).await? {
+        let mut renamed = self.call(Kind::Change, &what, client.rename(&from, &to, false)).await?;
+        // Most often the folder is there: it is made only when it is missed.
+        if renamed.as_ref().is_err_and(is_not_found) {
+            self.make_parent(&client, &to).await?;
+            renamed = self.call(Kind::Change, &what, client.rename(&from, &to, false)).await?;
+        }
+        match renamed {
             Ok(()) => Ok(Published::Won),
             Err(HdfsError::AlreadyExists(_)) => Ok(Published::Lost),
             Err(error) => Err(translate(Kind::Change, &error, &what)),
