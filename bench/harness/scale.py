@@ -58,6 +58,13 @@ def long_run(site, options, trades):
                 results.append({"what": what, "side": "fulltape", "round": 0} | result)
                 options.tell(results[-1])
             time.sleep(0.25)
+        while side.done() < trades:
+            side.check()
+            if time.monotonic() > deadline:
+                raise Failed(f"{side.name}: {side.done():.0f} of {trades} trades stored after {PATIENCE} s")
+            time.sleep(0.25)
     finally:
         side.stop()
+    results.append({"what": f"all of {trades}", "side": "fulltape", "round": 0} | checked(site, side, trades))
+    options.tell(results[-1])
     return results

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::ledger::{GapState, LedgerEvent};
-use domain::{GapRow, Position, Record, TopicPartition, Topics, Trade, TradeRow};
+use domain::{GapRow, Position, Record, Timestamp, TopicPartition, Topics, Trade};
 use futures::{StreamExt, TryStreamExt, stream};
 use ports::{
     Assignment, Clock, LogEvent, LogReader, LogScan, LogWriter, PortError, Revocation, Start, TableQuery, Tables,
@@ -20,11 +20,21 @@ use crate::config::ProcessorConfig;
 use crate::dead_letter::DeadLetters;
 use crate::decode::{self, Decoded};
 use crate::recall::{Duplicates, Recall};
-use crate::store::store_trades;
+use crate::store::Unstored;
 use crate::{ProcessorError, ROLE, metrics};
 
 /// How many checkpoints are on their way at the same time.
 const CHECKPOINTS_IN_FLIGHT: usize = 16;
+
+/// So many records at once mean that the log has more. Then what is left over of a table partition waits for it: with
+/// many symbols, no batch of the log has enough of any of them for a write…
+const MANY_RECORDS: usize = 4_096;
+
+/// …but not more than so many trades…
+const MOST_WAITING: usize = 65_536;
+
+/// …and no longer than this, if no more comes.
+const WAITING_PATIENCE: Duration = Duration::from_millis(50);
 
 /// How long a stopping processor may take to store what it holds.
 const DRAIN: Duration = Duration::from_secs(4);
@@ -57,28 +67,41 @@ pub async fn run(
 ) -> Result<(), ProcessorError> {
     metrics::describe();
     let ProcessorPorts { mut reader, writer, scan, tables, query, clock } = ports;
-    let mut processor = Processor { writer, scan, tables, query, clock, topics, config, partitions: BTreeMap::new() };
+    let mut processor = Processor {
+        writer,
+        scan,
+        tables,
+        query,
+        clock,
+        topics,
+        unstored: Unstored::new(config.write_bytes),
+        newest_unstored: None,
+        config,
+        partitions: BTreeMap::new(),
+    };
     let mut checkpoint_due = Instant::now() + processor.config.checkpoint_interval();
     loop {
         let event = tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            () = tokio::time::sleep_until(checkpoint_due) => None,
+            () = tokio::time::sleep_until(checkpoint_due) => Event::CheckpointDue,
             event = reader.next() => match event {
                 Err(PortError::Truncated { at, wanted, first }) if first > wanted => {
                     processor.skip_deleted(Position { at, offset: first }, wanted, reader.as_mut()).await?;
                     continue;
                 }
-                event => Some(event?),
+                event => Event::Log(event?),
             },
+            () = tokio::time::sleep(WAITING_PATIENCE), if processor.unstored.waiting() > 0 => Event::Silence,
         };
         // Whatever the outside world keeps us waiting for, the checkpoint has the rest.
         let work = async {
             match event {
-                Some(LogEvent::Assigned(assignment)) => processor.load(assignment).await,
-                Some(LogEvent::Records(records)) => processor.store(records).await,
-                Some(LogEvent::Revoked(revocation)) => processor.let_go(revocation, reader.as_mut()).await,
-                None => {
+                Event::Log(LogEvent::Assigned(assignment)) => processor.load(assignment).await,
+                Event::Log(LogEvent::Records(records)) => processor.store(records).await,
+                Event::Log(LogEvent::Revoked(revocation)) => processor.let_go(revocation, reader.as_mut()).await,
+                Event::Silence => processor.store_all().await,
+                Event::CheckpointDue => {
                     let began = Instant::now();
                     let stored = processor.checkpoint().await;
                     checkpoint_due = Instant::now() + processor.config.checkpoint_pause(began.elapsed());
@@ -97,6 +120,13 @@ pub async fn run(
         stored = processor.checkpoint() => commit(reader.as_mut(), stored?).await,
         () = out_of_time(&stop) => Ok(()),
     }
+}
+
+enum Event {
+    Log(LogEvent),
+    /// Trades wait for more of their kind, and nothing comes.
+    Silence,
+    CheckpointDue,
 }
 
 async fn out_of_time(stop: &CancellationToken) {
@@ -123,6 +153,10 @@ struct Processor {
     topics: Topics,
     config: ProcessorConfig,
     partitions: BTreeMap<TopicPartition, Partition>,
+    /// Trades that count as read and are not acknowledged yet: no checkpoint before they are.
+    unstored: Unstored,
+    /// When the log appended the newest of them.
+    newest_unstored: Option<Timestamp>,
 }
 
 /// One partition that this processor owns.
@@ -245,10 +279,12 @@ impl Processor {
         Ok(())
     }
 
-    /// Stores what records say: trades and gaps at once, the rest with the next checkpoint.
+    /// Stores what records say: gaps at once, trades as soon as there are enough of a kind or the log has no more, the
+    /// rest with the next checkpoint.
     async fn store(&mut self, records: Vec<Record>) -> Result<(), ProcessorError> {
         let newest = records.iter().map(|record| record.appended_at).max();
-        let mut rows = Vec::with_capacity(records.len());
+        self.newest_unstored = self.newest_unstored.max(newest);
+        let is_last = records.len() < MANY_RECORDS;
         let mut gaps = Vec::new();
         // Mostly they come partition by partition, and many of one.
         for together in records.chunk_by(|one, next| one.at == next.at) {
@@ -263,7 +299,7 @@ impl Processor {
                 match decode(record) {
                     Decoded::Trade(row) => {
                         partition.enter(record.offset, &row.trade, self.config.watermark(), &recall).await?;
-                        rows.push(row);
+                        self.unstored.add(row);
                     }
                     Decoded::Ledger(event) => gaps.extend(partition.note(record.offset, event, &recall).await?),
                     Decoded::Dead(reason) => partition.bury(record, reason),
@@ -273,29 +309,41 @@ impl Processor {
             }
         }
         drop(records);
-        self.write(rows, gaps).await?;
-        if let Some(appended_at) = newest {
-            let waited = self.clock.now().micros_since(appended_at).max(0);
-            ::metrics::histogram!(metrics::STORE_LATENCY).record(waited as f64 / 1e6);
-        }
-        Ok(())
-    }
-
-    async fn write(&mut self, rows: Vec<TradeRow>, gaps: Vec<GapRow>) -> Result<(), ProcessorError> {
-        let stored = rows.len() as u64;
-        store_trades(self.tables.as_ref(), rows, &self.config).await?;
-        ::metrics::counter!(metrics::TRADES_STORED).increment(stored);
         if !gaps.is_empty() {
             persist("store gaps", || self.tables.write_gaps(&gaps)).await?;
         }
+        if is_last || self.unstored.waiting() > MOST_WAITING {
+            self.unstored.close();
+        }
+        self.store_trades().await?;
         for (at, partition) in &mut self.partitions {
             partition.dead_letters.publish(self.writer.as_ref(), self.scan.as_ref(), at).await?;
         }
         Ok(())
     }
 
-    /// Saves how far each partition is stored. Only to be called when all rows are acknowledged.
+    /// Stores all trades, also those that wait for more.
+    async fn store_all(&mut self) -> Result<(), ProcessorError> {
+        self.unstored.close();
+        self.store_trades().await
+    }
+
+    /// Stores the trades that wait for nothing.
+    async fn store_trades(&mut self) -> Result<(), ProcessorError> {
+        let stored = self.unstored.store(self.tables.as_ref(), self.config.writes_in_flight).await?;
+        ::metrics::counter!(metrics::TRADES_STORED).increment(stored as u64);
+        if self.unstored.waiting() == 0
+            && let Some(appended_at) = self.newest_unstored.take()
+        {
+            let waited = self.clock.now().micros_since(appended_at).max(0);
+            ::metrics::histogram!(metrics::STORE_LATENCY).record(waited as f64 / 1e6);
+        }
+        Ok(())
+    }
+
+    /// Saves how far each partition is stored.
     async fn checkpoint(&mut self) -> Result<Vec<Position>, ProcessorError> {
+        self.store_all().await?;
         let changed = || self.partitions.values().filter(|partition| partition.changed);
         let rows: Vec<_> =
             changed().flat_map(|partition| partition.completeness.changed_rows(partition.next - 1)).collect();

@@ -1,13 +1,11 @@
-//! Third stage: rows on their way to the tables, grouped by table partition, bounded in bytes,
-//! several groups at once.
+//! Third stage: rows on their way to the tables, together by table partition, bounded in bytes,
+//! several writes at once.
 
 use std::collections::BTreeMap;
 
 use domain::{Symbol, Timestamp, TradeRow};
 use futures::{StreamExt, TryStreamExt, stream};
 use ports::{PortError, Tables, persist};
-
-use crate::config::ProcessorConfig;
 
 /// What the columns of a trade weigh in a write by Cassandra's count, apart from its symbol.
 const ROW_BYTES: usize = 210;
@@ -19,48 +17,77 @@ const PARTITION_BYTES: usize = 120;
 /// may have other replicas.
 const PARTITIONS_AT_ONCE: usize = 10;
 
-/// Groups rows for the store, each group within `bytes`: as many of one table partition together as fit, and what is
-/// left of the partitions, few at a time.
-pub fn groups(rows: Vec<TradeRow>, bytes: usize) -> Vec<Vec<TradeRow>> {
-    let mut by_partition: BTreeMap<(Symbol, Timestamp), Vec<TradeRow>> = BTreeMap::new();
-    for row in rows {
-        by_partition.entry((row.trade.symbol.clone(), row.hour())).or_default().push(row);
-    }
-    let mut groups = Vec::new();
-    let (mut shared, mut partitions, mut room) = (Vec::new(), 0, bytes);
-    for ((symbol, _), rows) in by_partition {
-        let row_bytes = ROW_BYTES + symbol.as_str().len();
-        let at_once = (bytes / row_bytes).max(1);
-        let mut rows = rows.into_iter();
-        while rows.len() >= at_once {
-            groups.push(rows.by_ref().take(at_once).collect());
-        }
-        if rows.len() == 0 {
-            continue;
-        }
-        let left = PARTITION_BYTES + rows.len() * row_bytes;
-        if left > room || partitions == PARTITIONS_AT_ONCE {
-            groups.push(std::mem::take(&mut shared));
-            (partitions, room) = (0, bytes);
-        }
-        partitions += 1;
-        room = room.saturating_sub(left);
-        shared.extend(rows);
-    }
-    groups.push(shared);
-    groups.retain(|group| !group.is_empty());
-    groups
+/// Rows until they are stored. Those of one table partition are written together, as many as fit into a write: what is
+/// left over may wait for more of its partition, or share a write with what is left of a few others.
+pub struct Unstored {
+    write_bytes: usize,
+    waiting: BTreeMap<(Symbol, Timestamp), Vec<TradeRow>>,
+    waiting_rows: usize,
+    writes: Vec<Vec<TradeRow>>,
 }
 
-/// Stores trades: returns when all of them are acknowledged.
-///
-/// # Errors
-/// If the tables refuse; everything else is tried again.
-pub async fn store_trades(tables: &dyn Tables, rows: Vec<TradeRow>, config: &ProcessorConfig) -> Result<(), PortError> {
-    let writes = groups(rows, config.write_bytes)
-        .into_iter()
-        .map(|group| async move { persist("store trades", || tables.write_trades(&group)).await });
-    stream::iter(writes).buffer_unordered(config.writes_in_flight.max(1)).try_collect().await
+impl Unstored {
+    /// None yet; each write is to have so many bytes at most.
+    pub fn new(write_bytes: usize) -> Self {
+        Self { write_bytes, waiting: BTreeMap::new(), waiting_rows: 0, writes: Vec::new() }
+    }
+
+    /// One more.
+    pub fn add(&mut self, row: TradeRow) {
+        let full = (self.write_bytes / row_bytes(&row.trade.symbol)).max(1);
+        let rows = self.waiting.entry((row.trade.symbol.clone(), row.hour())).or_default();
+        rows.push(row);
+        self.waiting_rows += 1;
+        if rows.len() == full {
+            self.waiting_rows -= full;
+            self.writes.push(std::mem::take(rows));
+        }
+    }
+
+    /// How many wait for more of their table partitions.
+    pub fn waiting(&self) -> usize {
+        self.waiting_rows
+    }
+
+    /// No more is waited for.
+    pub fn close(&mut self) {
+        let (mut shared, mut partitions, mut room) = (Vec::new(), 0, self.write_bytes);
+        for ((symbol, _), rows) in std::mem::take(&mut self.waiting) {
+            if rows.is_empty() {
+                continue;
+            }
+            let bytes = PARTITION_BYTES + rows.len() * row_bytes(&symbol);
+            if partitions > 0 && (bytes > room || partitions == PARTITIONS_AT_ONCE) {
+                self.writes.push(std::mem::take(&mut shared));
+                (partitions, room) = (0, self.write_bytes);
+            }
+            partitions += 1;
+            room = room.saturating_sub(bytes);
+            shared.extend(rows);
+        }
+        if partitions > 0 {
+            self.writes.push(shared);
+        }
+        self.waiting_rows = 0;
+    }
+
+    /// Stores all but those that wait: returns how many, when all of them are acknowledged. Given up before, it has to be
+    /// done again.
+    ///
+    /// # Errors
+    /// If the tables refuse; everything else is tried again.
+    pub async fn store(&mut self, tables: &dyn Tables, in_flight: usize) -> Result<usize, PortError> {
+        let mut writes = Vec::with_capacity(self.writes.len());
+        for rows in &self.writes {
+            writes.push(persist("store trades", move || tables.write_trades(rows)));
+        }
+        stream::iter(writes).buffer_unordered(in_flight.max(1)).try_collect::<()>().await?;
+        Ok(self.writes.drain(..).map(|rows| rows.len()).sum())
+    }
+}
+
+fn row_bytes(symbol: &Symbol) -> usize {
+    ROW_BYTES + symbol.as_str().len()
 }
 
 #[cfg(test)]
@@ -87,28 +114,51 @@ mod tests {
         group.iter().map(|row| (&row.trade.symbol, row.hour())).collect::<std::collections::BTreeSet<_>>().len()
     }
 
+    fn writes(rows: impl IntoIterator<Item = TradeRow>, write_bytes: usize) -> Vec<Vec<TradeRow>> {
+        let mut unstored = Unstored::new(write_bytes);
+        rows.into_iter().for_each(|row| unstored.add(row));
+        unstored.close();
+        assert_eq!(unstored.waiting(), 0);
+        unstored.writes
+    }
+
     #[test]
-    fn groups_have_each_row_once_and_hold_nothing_beside() {
+    fn writes_have_each_row_once_and_hold_nothing_beside() {
         let symbols = ["BTCUSDT", "ETHUSDT"];
-        let rows: Vec<TradeRow> = (0..1_000).map(|id| row(symbols[id % 2], (id / 700) as i64, id as u64)).collect();
-        let groups = groups(rows, 24 * (ROW_BYTES + 7));
-        // Of each symbol 350 and 150: the last 14 and 6 share a group.
-        let of_one = groups.iter().filter(|group| partitions(group) == 1).count();
-        assert_eq!((groups.len(), of_one), (42, 40));
-        for group in &groups {
-            assert!(group.len() >= 20 && group.capacity() < 48, "{} of {}", group.len(), group.capacity());
+        let rows = (0..1_000).map(|id| row(symbols[id % 2], (id / 700) as i64, id as u64));
+        let writes = writes(rows, 24 * (ROW_BYTES + 7));
+        // Of each symbol 350 and 150: the last 14 and 6 share a write.
+        let of_one = writes.iter().filter(|write| partitions(write) == 1).count();
+        assert_eq!((writes.len(), of_one), (42, 40));
+        for write in &writes {
+            assert!(write.len() >= 20 && write.capacity() < 48, "{} of {}", write.len(), write.capacity());
         }
-        let mut ids: Vec<u64> = groups.into_iter().flatten().map(|row| row.trade.id).collect();
+        let mut ids: Vec<u64> = writes.into_iter().flatten().map(|row| row.trade.id).collect();
         ids.sort_unstable();
         assert!(ids.into_iter().eq(0..1_000));
     }
 
     #[test]
-    fn a_few_partitions_share_a_group() {
-        let rows: Vec<TradeRow> = (0..100).map(|id| row(&format!("S{:02}USDT", id % 25), 0, id)).collect();
-        let groups = groups(rows, 1 << 20);
-        assert_eq!(groups.iter().map(|group| partitions(group)).collect::<Vec<_>>(), [10, 10, 5]);
-        assert!(super::groups(Vec::new(), 1).is_empty());
-        assert_eq!(super::groups(vec![row("BTCUSDT", 0, 1), row("BTCUSDT", 0, 2)], 1).len(), 2);
+    fn a_few_partitions_share_a_write() {
+        let rows = (0..100).map(|id| row(&format!("S{:02}USDT", id % 25), 0, id));
+        let shared = writes(rows, 1 << 20);
+        assert_eq!(shared.iter().map(|write| partitions(write)).collect::<Vec<_>>(), [10, 10, 5]);
+        assert!(writes([], 1).is_empty());
+        assert_eq!(writes([row("BTCUSDT", 0, 1), row("BTCUSDT", 0, 2)], 1).len(), 2);
+    }
+
+    #[test]
+    fn what_is_left_over_waits_for_more_of_its_partition() {
+        let mut unstored = Unstored::new(10 * (ROW_BYTES + 7));
+        let mut add = |ids: std::ops::Range<u64>| {
+            ids.for_each(|id| unstored.add(row("BTCUSDT", 0, id)));
+            (unstored.writes.len(), unstored.waiting())
+        };
+        assert_eq!(add(0..7), (0, 7));
+        assert_eq!(add(7..24), (2, 4));
+        assert_eq!(add(24..30), (3, 0));
+        // A partition that nothing is left of is no write.
+        unstored.close();
+        assert_eq!(unstored.writes.len(), 3);
     }
 }
