@@ -310,7 +310,7 @@ impl Config {
     }
 
     /// Numbers that must be within bounds for anything to happen, or to end.
-    fn bounded(&self) -> [(&'static str, u64, RangeInclusive<u64>); 26] {
+    fn bounded(&self) -> [(&'static str, u64, RangeInclusive<u64>); 27] {
         let (ingest, processor, archiver) = (&self.ingest, &self.processor, &self.archiver);
         let (kafka, cassandra, hdfs) = (&self.log.kafka, &self.tables.cassandra, &self.archive.hdfs);
         [
@@ -324,6 +324,7 @@ impl Config {
             ("ingest.drain_ms", ingest.drain_ms, 0..=A_DAY_MS),
             ("processor.write_bytes", processor.write_bytes as u64, 1..=MOST_BYTES),
             ("processor.writes_in_flight", processor.writes_in_flight as u64, 1..=100_000),
+            ("processor.gather_records", processor.gather_records as u64, 1..=1 << 32),
             ("processor.checkpoint_ms", processor.checkpoint_ms, 1..=A_DAY_MS),
             ("processor.revoke_ms", processor.revoke_ms, 0..=A_DAY_MS),
             ("archiver.roll_bytes", archiver.roll_bytes as u64, 1..=MOST_BYTES),

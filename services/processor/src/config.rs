@@ -20,6 +20,9 @@ pub struct ProcessorConfig {
     pub write_bytes: usize,
     /// How many such writes are on their way at the same time.
     pub writes_in_flight: usize,
+    /// So many records at once mean that the log has more. Then trades wait for more of their symbol and hour, up to two
+    /// seconds, so that fewer writes store them.
+    pub gather_records: usize,
     /// How often a checkpoint is saved, in milliseconds: what a crash makes us do again. While checkpoints take long, for
     /// many symbols or on slow servers, less often, up to every ten seconds.
     pub checkpoint_ms: u64,
@@ -34,6 +37,7 @@ impl Default for ProcessorConfig {
         Self {
             write_bytes: 22 << 10,
             writes_in_flight: 32,
+            gather_records: 4_096,
             checkpoint_ms: 1_000,
             watermark_ms: 600_000,
             revoke_ms: 10_000,

@@ -12,7 +12,8 @@ pub const TRADES_LATE: &str = "trades_late_total";
 pub const RECORDS_LOST: &str = "records_lost_total";
 /// Checkpoints saved.
 pub const CHECKPOINTS_SAVED: &str = "checkpoints_saved_total";
-/// From the log's append to the row's acknowledgement, in seconds, of the newest record of a batch.
+/// From the log's append to the row's acknowledgement, in seconds, of the newest record of a batch; if some of
+/// its trades waited for others, until those were stored.
 pub const STORE_LATENCY: &str = "store_latency_seconds";
 
 /// Tells the recorder what the names mean.

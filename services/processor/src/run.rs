@@ -26,15 +26,15 @@ use crate::{ProcessorError, ROLE, metrics};
 /// How many checkpoints are on their way at the same time.
 const CHECKPOINTS_IN_FLIGHT: usize = 16;
 
-/// So many records at once mean that the log has more. Then what is left over of a table partition waits for it: with
-/// many symbols, no batch of the log has enough of any of them for a write…
-const MANY_RECORDS: usize = 4_096;
-
-/// …but not more than so many trades…
+/// While the log has more, what is left over of a table partition waits for it: with many symbols, no batch of the log
+/// has enough of any of them for a write. But not more than so many trades…
 const MOST_WAITING: usize = 65_536;
 
-/// …and no longer than this, if no more comes.
-const WAITING_PATIENCE: Duration = Duration::from_millis(50);
+/// …no longer than this…
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
+/// …and not if so long nothing comes.
+const SILENCE: Duration = Duration::from_millis(50);
 
 /// How long a stopping processor may take to store what it holds.
 const DRAIN: Duration = Duration::from_secs(4);
@@ -75,7 +75,7 @@ pub async fn run(
         clock,
         topics,
         unstored: Unstored::new(config.write_bytes),
-        newest_unstored: None,
+        waiting_since: None,
         config,
         partitions: BTreeMap::new(),
     };
@@ -92,7 +92,7 @@ pub async fn run(
                 }
                 event => Event::Log(event?),
             },
-            () = tokio::time::sleep(WAITING_PATIENCE), if processor.unstored.waiting() > 0 => Event::Silence,
+            () = tokio::time::sleep(SILENCE), if processor.unstored.waiting() > 0 => Event::Silence,
         };
         // Whatever the outside world keeps us waiting for, the checkpoint has the rest.
         let work = async {
@@ -102,6 +102,7 @@ pub async fn run(
                 Event::Log(LogEvent::Revoked(revocation)) => processor.let_go(revocation, reader.as_mut()).await,
                 Event::Silence => processor.store_all().await,
                 Event::CheckpointDue => {
+                    processor.store_all().await?;
                     let began = Instant::now();
                     let stored = processor.checkpoint().await;
                     checkpoint_due = Instant::now() + processor.config.checkpoint_pause(began.elapsed());
@@ -155,8 +156,8 @@ struct Processor {
     partitions: BTreeMap<TopicPartition, Partition>,
     /// Trades that count as read and are not acknowledged yet: no checkpoint before they are.
     unstored: Unstored,
-    /// When the log appended the newest of them.
-    newest_unstored: Option<Timestamp>,
+    /// Since when the first of them wait, and when the log had appended the newest that came with them.
+    waiting_since: Option<(Instant, Timestamp)>,
 }
 
 /// One partition that this processor owns.
@@ -279,12 +280,12 @@ impl Processor {
         Ok(())
     }
 
-    /// Stores what records say: gaps at once, trades as soon as there are enough of a kind or the log has no more, the
-    /// rest with the next checkpoint.
+    /// Stores what records say: gaps at once, trades as soon as there are enough of a table partition or the log has no
+    /// more, the rest with the next checkpoint.
     async fn store(&mut self, records: Vec<Record>) -> Result<(), ProcessorError> {
         let newest = records.iter().map(|record| record.appended_at).max();
-        self.newest_unstored = self.newest_unstored.max(newest);
-        let is_last = records.len() < MANY_RECORDS;
+        self.waiting_since = self.waiting_since.or_else(|| newest.map(|newest| (Instant::now(), newest)));
+        let has_more = records.len() >= self.config.gather_records;
         let mut gaps = Vec::new();
         // Mostly they come partition by partition, and many of one.
         for together in records.chunk_by(|one, next| one.at == next.at) {
@@ -309,13 +310,16 @@ impl Processor {
             }
         }
         drop(records);
+        let waited = self.waiting_since.map_or(Duration::ZERO, |(since, _)| since.elapsed());
+        // A filled gap is not to be seen before its trades.
+        if has_more && gaps.is_empty() && self.unstored.waiting() <= MOST_WAITING && waited < LONGEST_WAIT {
+            self.store_trades().await?;
+        } else {
+            self.store_all().await?;
+        }
         if !gaps.is_empty() {
             persist("store gaps", || self.tables.write_gaps(&gaps)).await?;
         }
-        if is_last || self.unstored.waiting() > MOST_WAITING {
-            self.unstored.close();
-        }
-        self.store_trades().await?;
         for (at, partition) in &mut self.partitions {
             partition.dead_letters.publish(self.writer.as_ref(), self.scan.as_ref(), at).await?;
         }
@@ -333,7 +337,7 @@ impl Processor {
         let stored = self.unstored.store(self.tables.as_ref(), self.config.writes_in_flight).await?;
         ::metrics::counter!(metrics::TRADES_STORED).increment(stored as u64);
         if self.unstored.waiting() == 0
-            && let Some(appended_at) = self.newest_unstored.take()
+            && let Some((_, appended_at)) = self.waiting_since.take()
         {
             let waited = self.clock.now().micros_since(appended_at).max(0);
             ::metrics::histogram!(metrics::STORE_LATENCY).record(waited as f64 / 1e6);

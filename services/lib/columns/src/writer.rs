@@ -21,8 +21,8 @@ const ZSTD_LEVEL: i32 = 1;
 /// What the compression of a column holds, which the writer does not count: measured.
 const CONTEXT_BYTES: usize = 192 * 1024;
 
-/// What the writer reserves for a column that is stored as differences, and counts. A page uses little of it, and
-/// what is never used is never the system's memory.
+/// What the writer reserves for a column that is stored as differences, and counts. A page touches little of
+/// it.
 const RESERVED_BYTES: usize = 1024 * 1024;
 
 /// Names the writer in the file. Two files with the same writer, span and rows are the same to the
@@ -67,7 +67,8 @@ impl PartWriter {
         writer.write(batch)?;
         let encoded = writer.bytes_written() + writer.in_progress_size();
         let held = writer.inner().capacity() + writer.memory_size();
-        let contexts = self.schema.flattened_fields().len() * CONTEXT_BYTES;
+        let columns = self.schema.flattened_fields().into_iter().filter(|field| !field.data_type().is_nested());
+        let contexts = columns.count() * CONTEXT_BYTES;
         (self.encoded, self.memory) = (encoded, (held + contexts).saturating_sub(self.rising * RESERVED_BYTES));
         Ok(())
     }

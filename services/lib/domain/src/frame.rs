@@ -135,7 +135,9 @@ fn wrapped(frame: &[u8]) -> Option<&[u8]> {
     let rest = frame.strip_prefix(br#"{"stream":""#)?;
     let (name, rest) = rest.split_at(memchr::memchr(b'"', rest)?);
     let plain = name.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'\\');
-    rest.strip_prefix(br#"","data":"#)?.strip_suffix(b"}").filter(|_| plain)
+    let event = rest.strip_prefix(br#"","data":"#)?.strip_suffix(b"}")?;
+    // Space around the event is none of its bytes.
+    (plain && event.starts_with(b"{") && event.ends_with(b"}")).then_some(event)
 }
 
 fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, FrameError> {
@@ -178,6 +180,11 @@ mod tests {
                 assert_eq!(bytes, event.as_bytes());
                 assert_eq!(trade.id, 3_735_683_259);
             }
+        }
+        for (before, after) in [(" ", ""), ("", " "), ("\n", "\t")] {
+            let frame = format!(r#"{{"stream":"btcusdt@trade","data":{before}{EVENT}{after}}}"#);
+            let Frame::Trade(bytes, _) = decode(&frame).unwrap() else { panic!("{frame}") };
+            assert_eq!(bytes, EVENT.as_bytes());
         }
     }
 

@@ -255,8 +255,13 @@ impl World {
             query: Arc::new(query),
             clock: self.clock.clone(),
         };
-        let config =
-            ProcessorConfig { write_bytes: 1_100, writes_in_flight: 4, revoke_ms: 2_500, ..ProcessorConfig::default() };
+        let config = ProcessorConfig {
+            write_bytes: 1_100,
+            writes_in_flight: 4,
+            gather_records: 50,
+            revoke_ms: 2_500,
+            ..ProcessorConfig::default()
+        };
         let task = tokio::spawn(async move {
             let ended = processor::run(ports, domain::Topics::default(), config, stop).await;
             ended.map_err(|error| format!("processor: {error}"))
