@@ -102,6 +102,7 @@ pub async fn run(
                 Event::Log(LogEvent::Revoked(revocation)) => processor.let_go(revocation, reader.as_mut()).await,
                 Event::Silence => processor.store_all().await,
                 Event::CheckpointDue => {
+                    // Trades that waited are none of what the checkpoint takes.
                     processor.store_all().await?;
                     let began = Instant::now();
                     let stored = processor.checkpoint().await;
@@ -280,8 +281,8 @@ impl Processor {
         Ok(())
     }
 
-    /// Stores what records say: gaps at once, trades as soon as there are enough of a table partition or the log has no
-    /// more, the rest with the next checkpoint.
+    /// Stores what records say: trades as soon as there are enough of a table partition or the log has no more, gaps at
+    /// once and all trades before them, the rest with the next checkpoint.
     async fn store(&mut self, records: Vec<Record>) -> Result<(), ProcessorError> {
         let newest = records.iter().map(|record| record.appended_at).max();
         self.waiting_since = self.waiting_since.or_else(|| newest.map(|newest| (Instant::now(), newest)));
