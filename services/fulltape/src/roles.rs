@@ -33,7 +33,7 @@ use crate::wire::{self, Wire, clock};
 const ARCHIVER: &str = "archiver";
 
 /// How long brokers gather records for the archiver: its files are seconds old anyway.
-const ARCHIVER_FETCH_WAIT_MS: u64 = 500;
+const ARCHIVER_FETCH_WAIT_MS: u64 = 1_000;
 
 /// Why `--once` has not done what it was to do.
 pub const INTERRUPTED: &str = "interrupted before the end of the source was stored";

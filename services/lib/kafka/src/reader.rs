@@ -15,7 +15,7 @@ use crate::error::SYSTEM;
 use crate::inbox::Inbox;
 use crate::worker::{Command, Worker};
 
-/// How many commands may wait. The thread takes them every few milliseconds, and one that is turned
+/// How many commands may wait. The thread takes them several times a second, and one that is turned
 /// away is a hint lost.
 const COMMANDS: usize = 256;
 

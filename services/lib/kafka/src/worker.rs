@@ -32,7 +32,9 @@ use crate::inbox::{BATCH_BYTES, BATCH_RECORDS, Inbox};
 use crate::records::Copier;
 
 /// How long one poll waits for the first record; also how long a command may wait.
-const POLL: Duration = Duration::from_millis(50);
+const POLL: Duration = Duration::from_millis(200);
+/// The same while the service is to answer, or to make space.
+const SHORT_POLL: Duration = Duration::from_millis(50);
 /// So much makes a broker answer at once.
 const FETCH_ENOUGH_BYTES: &str = "65536";
 /// A member learns of a rebalance by its next heartbeat.
@@ -290,7 +292,7 @@ impl Worker {
             return true;
         }
         // Waking at half full lets the service work through batches while we fill the rest.
-        self.inbox.wait_below(limit / 2, POLL);
+        self.inbox.wait_below(limit / 2, SHORT_POLL);
         false
     }
 
@@ -310,7 +312,7 @@ impl Worker {
     fn poll(&mut self) {
         let mut records = Vec::new();
         let mut bytes = 0;
-        let mut wait = POLL;
+        let mut wait = if self.pending.is_some() || self.paused { SHORT_POLL } else { POLL };
         while records.len() < BATCH_RECORDS && bytes < BATCH_BYTES {
             let message = match self.consumer.poll(wait) {
                 None => break,
