@@ -38,7 +38,7 @@ impl Default for ProcessorConfig {
             write_bytes: 22 << 10,
             writes_in_flight: 32,
             gather_records: 4_096,
-            checkpoint_ms: 1_000,
+            checkpoint_ms: 2_000,
             watermark_ms: 600_000,
             revoke_ms: 10_000,
         }
@@ -73,7 +73,7 @@ mod tests {
     fn checkpoints_that_take_long_come_less_often_up_to_a_bound() {
         let config = ProcessorConfig::default();
         let pauses = [0, 40, 300, 60_000].map(|took| config.checkpoint_pause(Duration::from_millis(took)).as_millis());
-        assert_eq!(pauses, [1_000, 1_000, 6_000, 10_000]);
+        assert_eq!(pauses, [2_000, 2_000, 6_000, 10_000]);
         let seldom = ProcessorConfig { checkpoint_ms: 60_000, ..config };
         assert_eq!(seldom.checkpoint_pause(Duration::from_secs(9)), Duration::from_secs(60));
     }
