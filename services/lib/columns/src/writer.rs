@@ -15,10 +15,17 @@ use crate::footer::Footer;
 /// turn into file bytes here.
 const ROW_GROUP_BYTES: usize = 16 * 1024 * 1024;
 
+/// The rows of a page, and so the step in which columns are compressed.
+const PAGE_ROWS: usize = 20_000;
+
+/// The bytes of a page before compression. parquet grows a page, and what it is compressed into, by doubling: pages of
+/// 1 MiB were most of the memory that an archiver touches for the first time.
+const PAGE_BYTES: usize = 256 * 1024;
+
 /// The cheapest level: prices repeat so much that higher ones gain little.
 const ZSTD_LEVEL: i32 = 1;
 
-/// What the compression of a column holds, which the writer does not count: measured.
+/// What the compression of a column holds from its first page on, which the writer does not count: measured.
 const CONTEXT_BYTES: usize = 192 * 1024;
 
 /// What the writer reserves for a column that is stored as differences, and counts. A page touches little of
@@ -28,7 +35,7 @@ const RESERVED_BYTES: usize = 1024 * 1024;
 /// Names the writer in the file. Two files with the same writer, span and rows are the same to the
 /// last bit: the number changes with the bytes, for example with the library's version, and a test
 /// says when.
-pub const WRITER: &str = "fulltape 2";
+pub const WRITER: &str = "fulltape 3";
 
 /// One file being written. Costs nothing until the first batch.
 pub(crate) struct PartWriter {
@@ -57,7 +64,7 @@ impl PartWriter {
         self.encoded
     }
 
-    /// What it holds in memory: contexts of the compression from the first batch on, pages, and what is encoded.
+    /// What it holds in memory: pages, contexts of the compression, and what is encoded.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.memory
     }
@@ -67,8 +74,11 @@ impl PartWriter {
         writer.write(batch)?;
         let encoded = writer.bytes_written() + writer.in_progress_size();
         let held = writer.inner().capacity() + writer.memory_size();
+        let has_pages = writer.in_progress_rows() >= PAGE_ROWS;
         let columns = self.schema.flattened_fields().into_iter().filter(|field| !field.data_type().is_nested());
-        let contexts = columns.count() * CONTEXT_BYTES;
+        // One column has pages before, if its values are long.
+        let compressed = if has_pages { columns.count() } else { 1 };
+        let contexts = compressed * CONTEXT_BYTES;
         (self.encoded, self.memory) = (encoded, (held + contexts).saturating_sub(self.rising * RESERVED_BYTES));
         Ok(())
     }
@@ -96,6 +106,8 @@ pub(crate) fn properties() -> WriterPropertiesBuilder {
     let level = ZstdLevel::try_new(ZSTD_LEVEL).expect("the level is one of zstd's");
     WriterProperties::builder()
         .set_compression(Compression::ZSTD(level))
+        .set_data_page_row_count_limit(PAGE_ROWS)
+        .set_data_page_size_limit(PAGE_BYTES)
         .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
         .set_created_by(WRITER.to_owned())
 }

@@ -185,8 +185,9 @@ fn the_same_records_give_the_same_bytes() {
 #[test]
 fn this_writer_gives_these_bytes() {
     let mut raw = Box::new(RawEncoder::new());
-    (0..10).for_each(|n| raw.push(&record(n, event(n as u64))).unwrap());
-    let raw = raw.finish(span(0, 10)).unwrap().1;
+    // More than a page of each column.
+    (0..25_000).for_each(|n| raw.push(&record(n, event(n as u64))).unwrap());
+    let raw = raw.finish(span(0, 25_000)).unwrap().1;
     // FNV-1a.
     let sum = |bytes: &Bytes| {
         bytes
@@ -195,7 +196,7 @@ fn this_writer_gives_these_bytes() {
     };
     assert_eq!(
         (WRITER, sum(&small_file()), sum(&raw)),
-        ("fulltape 2", 13_145_750_510_801_520_971, 15_313_668_010_311_714_618)
+        ("fulltape 3", 17_525_925_830_797_139_734, 57_385_958_156_524_052)
     );
     assert_eq!(writer_of(&raw).as_deref(), Some(WRITER));
 }
