@@ -76,7 +76,7 @@ impl PartWriter {
         let held = writer.inner().capacity() + writer.memory_size();
         let has_pages = writer.in_progress_rows() >= PAGE_ROWS;
         let columns = self.schema.flattened_fields().into_iter().filter(|field| !field.data_type().is_nested());
-        // One column has pages before, if its values are long.
+        // A column of long values has pages before; one stands for them.
         let compressed = if has_pages { columns.count() } else { 1 };
         let contexts = compressed * CONTEXT_BYTES;
         (self.encoded, self.memory) = (encoded, (held + contexts).saturating_sub(self.rising * RESERVED_BYTES));
