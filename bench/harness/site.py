@@ -5,9 +5,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from .process import Process, run
+from .process import Failed, Process, run
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fulltape"
@@ -123,11 +124,14 @@ hdfs.root = "/bench/{name}"
         trades a second, and whoever waited for them took seconds."""
         admin = AdminClient({"bootstrap.servers": BROKERS, "log_level": 4})
         kept = {f"{name}-stream" for name in self.filled}
-        topics = [topic for topic in admin.list_topics(timeout=30).topics if topic not in kept]
-        # Kafka's own, and those of scripts/cluster.
-        topics = [topic for topic in topics if not topic.startswith(("__", "crypto-"))]
-        for deleted in admin.delete_topics(topics, operation_timeout=30).values() if topics else ():
-            deleted.result()
+        try:
+            topics = [topic for topic in admin.list_topics(timeout=30).topics if topic not in kept]
+            # Kafka's own, and those of scripts/cluster.
+            topics = [topic for topic in topics if not topic.startswith(("__", "crypto-"))]
+            for deleted in admin.delete_topics(topics, operation_timeout=30).values() if topics else ():
+                deleted.result()
+        except KafkaException as error:
+            raise Failed(f"topics of earlier runs: {error}") from error
 
     def empty_tables(self):
         self.up()
