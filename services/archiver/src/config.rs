@@ -29,7 +29,7 @@ pub struct ArchiverConfig {
     pub roll_rows: u64,
     /// How old a record may become before it is archived, in milliseconds.
     pub max_age_ms: u64,
-    /// After how long without a new record a file is ended, in milliseconds. Brokers gather records for half a second
+    /// After how long without a new record a file is ended, in milliseconds. Brokers gather records for up to a second
     /// before the archiver has them: less than that ends a file between any two answers.
     pub idle_ms: u64,
     /// The memory of all open files together, in bytes. Beyond it the largest files are ended. A busy
