@@ -6,7 +6,7 @@
 //! Tables may be changed by hand, so their rows are counted each time. Whoever trusts neither audits
 //! deep.
 //!
-//! A lost or half-written file of proofs costs only time.
+//! A lost, damaged or half-written file of proofs costs only time.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -74,12 +74,18 @@ impl Proofs {
     /// Reads what is proved.
     ///
     /// # Errors
-    /// If the archive cannot be read.
+    /// If the archive cannot say which files of proofs there are.
     pub async fn load(archive: &dyn Archive) -> Result<Self, PortError> {
         let mut days = BTreeMap::new();
         for file in insist("list proofs", || archive.list(lake::AUDIT)).await? {
             let path = format!("{}/{}", lake::AUDIT, file.name);
-            let content = insist("read proofs", || archive.read(&path, 0, file.length)).await?;
+            let content = match insist("read proofs", || archive.read(&path, 0, file.length)).await {
+                Ok(content) => content,
+                Err(error) => {
+                    tracing::warn!(path, %error, "proofs cannot be read, proving again");
+                    continue;
+                }
+            };
             match serde_json::from_slice::<Day>(&content) {
                 Ok(day) if day.reference == reference() => {
                     let name = file.name.strip_suffix(".json").unwrap_or(&file.name);

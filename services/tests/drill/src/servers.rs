@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use e2e::{pause, wait_for};
+use e2e::pause;
 
 use crate::faults::{Acted, Lengths, length};
 use crate::judge::is_clean;
@@ -102,19 +102,15 @@ pub fn idle_producer(scene: &mut Scene) -> anyhow::Result<Acted> {
 /// audit finds and mends.
 pub fn flipped_bit(scene: &mut Scene) -> anyhow::Result<Acted> {
     let started = Instant::now();
-    let (folder, mut block) = (scene.cluster_folder().join("datanode-1"), None);
-    wait_for(Duration::from_secs(60), || {
-        block = largest_block(&folder).ok().flatten();
-        block.is_some()
-    });
-    let block = block.context("no block is finalized")?;
-    flip(&block, 1)?;
+    let name = largest_block(scene)?;
+    let first = replicas(scene, &name)?;
+    flip(first.first().context("no DataNode has the block")?, 1)?;
     ensure!(is_clean(&scene.audit_deeply(&[])?), "a deep audit cannot do with one good replica");
     // HDFS may just be making the bad replica anew from the good one: then both are damaged once more. Each time it is
     // another bit, for the same one twice would be none.
     let mut is_seen = false;
     for bit in [2, 4, 8] {
-        for replica in replicas(scene, &block)? {
+        for replica in replicas(scene, &name)? {
             flip(&replica, bit)?;
         }
         is_seen = !is_clean(&scene.audit_deeply(&[])?);
@@ -129,10 +125,22 @@ pub fn flipped_bit(scene: &mut Scene) -> anyhow::Result<Acted> {
     Ok(Acted::lasted(started))
 }
 
+/// The largest block of a published file. Whatever else the file system has, proofs of the audit among it, comes and
+/// goes, and is nothing that an audit has to miss.
+fn largest_block(scene: &Scene) -> anyhow::Result<String> {
+    let listing = scene.cluster(&["hdfs", "fsck", "/crypto_data/trades", "-files", "-blocks"])?;
+    let blocks = listing.lines().filter_map(|line| {
+        // "0. BP-…:blk_1073741825_1001 len=5120 Live_repl=2"
+        let (name, more) = line.split_once(":blk_")?.1.split_once('_')?;
+        let length = more.split_once("len=")?.1.split_whitespace().next()?;
+        Some((length.parse::<u64>().ok()?, format!("blk_{name}")))
+    });
+    Ok(blocks.max().context("the archive has no block")?.1)
+}
+
 /// Where a block is now, on both DataNodes.
-fn replicas(scene: &Scene, block: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let name = block.file_name().context("a block has a name")?;
-    let is_it = |path: &Path| path.file_name() == Some(name);
+fn replicas(scene: &Scene, block: &str) -> anyhow::Result<Vec<PathBuf>> {
+    let is_it = |path: &Path| path.file_name().is_some_and(|name| name == block);
     let nodes = ["datanode-1", "datanode-2"].map(|node| scene.cluster_folder().join(node));
     Ok(nodes.iter().map(|node| find(node, &is_it)).collect::<anyhow::Result<Vec<_>>>()?.concat())
 }
@@ -142,18 +150,6 @@ fn flip(block: &Path, bit: u8) -> anyhow::Result<()> {
     let middle = bytes.len() / 2;
     bytes[middle] ^= bit;
     Ok(std::fs::write(block, bytes)?)
-}
-
-fn largest_block(folder: &Path) -> anyhow::Result<Option<PathBuf>> {
-    let is_block = |path: &Path| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.starts_with("blk_")
-            && !name.ends_with(".meta")
-            && path.components().any(|part| part.as_os_str() == "finalized")
-    };
-    let mut blocks = find(folder, &is_block)?;
-    blocks.sort_by_key(|path| path.metadata().map(|metadata| metadata.len()).unwrap_or_default());
-    Ok(blocks.pop())
 }
 
 fn find(folder: &Path, wanted: &dyn Fn(&Path) -> bool) -> anyhow::Result<Vec<PathBuf>> {
