@@ -61,7 +61,7 @@ impl Default for KafkaConfig {
             session_timeout_ms: 6_000,
             max_poll_interval_ms: 25_000,
             revocation_timeout_ms: 20_000,
-            fetch_wait_ms: 150,
+            fetch_wait_ms: 60,
             prefetch_kib: 16_384,
             reader_buffer_bytes: 8 << 20,
             check_crcs: true,

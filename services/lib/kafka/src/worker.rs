@@ -35,6 +35,9 @@ use crate::records::Copier;
 const POLL: Duration = Duration::from_millis(200);
 /// The same while the service is to answer, or to make space.
 const SHORT_POLL: Duration = Duration::from_millis(50);
+/// How long after its first record a poll waits for more: the client hands over an answer of a broker partition by
+/// partition, and each hand-over to the service wakes it.
+const GATHER: Duration = Duration::from_millis(2);
 /// So much makes a broker answer at once.
 const FETCH_ENOUGH_BYTES: &str = "65536";
 /// A member learns of a rebalance by its next heartbeat.
@@ -308,14 +311,22 @@ impl Worker {
         self.full_since = None;
     }
 
-    /// Waits for one record, then takes what else is there.
+    /// Waits for one record, then takes what else is there or comes at once.
     fn poll(&mut self) {
         let mut records = Vec::new();
         let mut bytes = 0;
         let mut wait = if self.pending.is_some() || self.paused { SHORT_POLL } else { POLL };
+        let mut until: Option<Instant> = None;
         while records.len() < BATCH_RECORDS && bytes < BATCH_BYTES {
             let message = match self.consumer.poll(wait) {
-                None => break,
+                None => {
+                    if until.is_none_or(|until| Instant::now() >= until) {
+                        break;
+                    }
+                    // Not just the rest of it: the client spins through parts of a millisecond.
+                    wait = GATHER;
+                    continue;
+                }
                 Some(Ok(message)) => message,
                 Some(Err(error)) => {
                     self.deliver(records, bytes);
@@ -323,6 +334,7 @@ impl Worker {
                 }
             };
             wait = Duration::ZERO;
+            until.get_or_insert_with(|| Instant::now() + GATHER);
             let record = self.copier.record(&message);
             // Messages of partitions that were taken away may still come.
             if let (Some(next), None) = (self.assigned.get_mut(&record.at), &self.pending) {
