@@ -82,8 +82,9 @@ impl Proofs {
             let content = match insist("read proofs", || archive.read(&path, 0, file.length)).await {
                 Ok(content) => content,
                 Err(error) => {
-                    tracing::warn!(path, %error, "proofs cannot be read, proving again");
-                    continue;
+                    // It may be the servers: waiting for the file of each day would take hours.
+                    tracing::warn!(path, %error, "proofs cannot be read, proving this day and all later ones again");
+                    break;
                 }
             };
             match serde_json::from_slice::<Day>(&content) {
