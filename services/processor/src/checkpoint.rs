@@ -1,11 +1,16 @@
 //! How far a partition is stored, and what the processor had in mind there.
 
-use domain::{Position, TopicPartition};
-use ports::Checkpoint;
+use domain::{CompletenessRow, DuplicatesRow, Position, TopicPartition};
+use futures::{StreamExt, TryStreamExt, stream};
+use ports::{Checkpoint, PortError, Tables, persist};
 use serde::{Deserialize, Serialize};
 
 use crate::completeness::Completeness;
+use crate::recall::Duplicates;
 use crate::{ProcessorError, ROLE};
+
+/// How many checkpoints are on their way at the same time.
+const CHECKPOINTS_IN_FLIGHT: usize = 16;
 
 /// The version of the state's format. A newer one is an error, an older one is read.
 const FORMAT: u32 = 1;
@@ -19,8 +24,44 @@ pub struct State {
     pub completeness: Completeness,
 }
 
+/// What the processor has in mind at one moment, to be saved while it goes on.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    completeness: Vec<CompletenessRow>,
+    duplicates: Vec<DuplicatesRow>,
+    checkpoints: Vec<Checkpoint>,
+}
+
+impl Snapshot {
+    /// Takes a partition at the position that would be read next.
+    pub fn add(&mut self, next: Position, completeness: &mut Completeness, duplicates: &Duplicates, output: Position) {
+        self.completeness.extend(completeness.take_changed_rows(next.offset - 1));
+        self.duplicates.extend(duplicates.values().cloned());
+        self.checkpoints.push(encoded(next, &completeness.without_forgotten(), vec![output]));
+    }
+
+    /// Saves it: first the rows, so that a checkpoint never promises some that are not there. Returns the positions saved.
+    ///
+    /// # Errors
+    /// If the tables refuse; everything else is tried again.
+    pub async fn save(self, tables: &dyn Tables) -> Result<Vec<Position>, PortError> {
+        let Self { completeness, duplicates, checkpoints } = self;
+        if !completeness.is_empty() {
+            persist("store completeness", || tables.write_completeness(&completeness)).await?;
+        }
+        if !duplicates.is_empty() {
+            persist("store duplicates", || tables.write_duplicates(&duplicates)).await?;
+        }
+        let saves = checkpoints.into_iter().map(|checkpoint| async move {
+            persist("save checkpoint", || tables.save_checkpoint(&checkpoint)).await?;
+            Ok(checkpoint.next)
+        });
+        stream::iter(saves).buffer_unordered(CHECKPOINTS_IN_FLIGHT).try_collect().await
+    }
+}
+
 /// Writes a checkpoint down.
-pub fn encoded(next: Position, completeness: &Completeness, outputs: Vec<Position>) -> Checkpoint {
+fn encoded(next: Position, completeness: &Completeness, outputs: Vec<Position>) -> Checkpoint {
     #[derive(Serialize)]
     struct Borrowed<'a> {
         format: u32,

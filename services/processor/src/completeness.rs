@@ -10,6 +10,7 @@
 //! The state is a cache of the table: an hour that is not here is read back from its rows. So
 //! nothing is lost by forgetting, and doing it again changes nothing.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -47,7 +48,7 @@ pub struct Hour {
     /// Whether the hour behind this one is in mind, too, or known not to be there.
     #[serde(skip)]
     pub is_followed: bool,
-    /// Whether it has changed since its row was written.
+    /// Whether it has changed since its row was taken to be stored.
     #[serde(skip)]
     pub is_changed: bool,
 }
@@ -96,9 +97,15 @@ impl Completeness {
         stored.enter(trade, offset, symbol.newest, watermark)
     }
 
-    /// The rows that have changed since they were written, and those of the hours behind them, whose expectation depends
+    /// The rows that have changed since they were taken, and those of the hours behind them, whose expectation depends
     /// on them.
-    pub fn changed_rows(&self, version: i64) -> Vec<CompletenessRow> {
+    pub fn take_changed_rows(&mut self, version: i64) -> Vec<CompletenessRow> {
+        let rows = self.changed_rows(version);
+        self.symbols.values_mut().flat_map(|symbol| symbol.hours.values_mut()).for_each(|hour| hour.is_changed = false);
+        rows
+    }
+
+    fn changed_rows(&self, version: i64) -> Vec<CompletenessRow> {
         let mut rows = Vec::new();
         for (name, symbol) in &self.symbols {
             let mut is_affected = false;
@@ -112,12 +119,22 @@ impl Completeness {
         rows
     }
 
-    /// The rows of changed hours are written: all but the newest hours of each symbol are forgotten.
-    pub fn written(&mut self) {
+    /// What will be in mind once the rows taken are stored.
+    pub fn without_forgotten(&self) -> Cow<'_, Self> {
+        let mut kept = Cow::Borrowed(self);
+        if self.symbols.values().any(|symbol| symbol.hours.len() > HOURS_KEPT) {
+            kept.to_mut().forget();
+        }
+        kept
+    }
+
+    /// The rows taken are stored: all but the newest hours of each symbol are forgotten, as far as they have not changed
+    /// since.
+    pub fn forget(&mut self) {
         for symbol in self.symbols.values_mut() {
-            symbol.hours.values_mut().for_each(|hour| hour.is_changed = false);
             while symbol.hours.len() > HOURS_KEPT {
-                let forgotten = symbol.hours.pop_first().and_then(|(_, hour)| hour.ids.last());
+                let oldest = symbol.hours.first_entry().filter(|oldest| !oldest.get().is_changed);
+                let Some(forgotten) = oldest.map(|oldest| oldest.remove().ids.last()) else { break };
                 if let Some(mut oldest) = symbol.hours.first_entry() {
                     let before = &mut oldest.get_mut().before;
                     *before = forgotten.max(*before);
@@ -218,7 +235,10 @@ mod tests {
     #[test]
     fn what_is_forgotten_still_counts_as_the_hour_before() {
         let mut completeness = entered(&[(10, 0), (20, HOUR), (30, 2 * HOUR), (40, 3 * HOUR), (50, 4 * HOUR)]);
-        completeness.written();
+        completeness.take_changed_rows(5);
+        let kept = completeness.without_forgotten().into_owned();
+        completeness.forget();
+        assert_eq!(completeness, kept);
         assert!(!completeness.knows(&"BTCUSDT".parse().unwrap(), Timestamp::from_micros(HOUR)));
         completeness.enter(&trade(25, 2 * HOUR), 9, Duration::from_secs(600));
         let rows = completeness.changed_rows(9);
@@ -228,10 +248,28 @@ mod tests {
     }
 
     #[test]
+    fn an_hour_that_changed_while_its_row_was_stored_is_not_forgotten() {
+        let symbol: Symbol = "BTCUSDT".parse().unwrap();
+        let hours = (0..6).map(|hour| (10 * (hour as u64 + 1), hour * HOUR)).collect::<Vec<_>>();
+        let mut completeness = entered(&hours);
+        assert_eq!(completeness.take_changed_rows(6).len(), 6);
+        completeness.enter(&trade(25, HOUR), 7, Duration::from_secs(600));
+        completeness.forget();
+        let known = |completeness: &Completeness| {
+            (0..6).filter(|hour| completeness.knows(&symbol, Timestamp::from_micros(hour * HOUR))).collect::<Vec<_>>()
+        };
+        assert_eq!(known(&completeness), [1, 2, 3, 4, 5]);
+        let rows = completeness.take_changed_rows(7);
+        assert_eq!(rows.iter().map(|row| (row.first_id, row.late)).collect::<Vec<_>>(), [(20, 1), (30, 0)]);
+        completeness.forget();
+        assert_eq!(known(&completeness), [3, 4, 5]);
+    }
+
+    #[test]
     fn an_old_hour_comes_back_with_its_neighbours() {
         let symbol: Symbol = "BTCUSDT".parse().unwrap();
         let mut completeness = entered(&[(100, 9 * HOUR)]);
-        completeness.written();
+        completeness.take_changed_rows(5);
         let at = |hour: i64| Timestamp::from_micros(hour * HOUR);
         assert!(completeness.lacks_follower(&symbol, at(3)) && !completeness.lacks_follower(&symbol, at(9)));
         let stored = |ids: [u64; 2]| Hour { ids: ids.into_iter().map(IdRange::one).collect(), ..Hour::default() };

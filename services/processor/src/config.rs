@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// A checkpoint with rows of many symbols takes long, and nothing is stored meanwhile. So much longer is the pause behind
-/// it, so that checkpoints never take more than a small share of the time…
+/// A checkpoint with rows of many symbols takes long. So much longer is the pause behind it, so that checkpoints never take
+/// more than a small share of the time…
 const PAUSE_PER_CHECKPOINT: u32 = 20;
 
 /// …but no longer than this: what a crash makes us do again is bounded.

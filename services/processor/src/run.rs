@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use domain::ledger::{GapState, LedgerEvent};
 use domain::{GapRow, Position, Record, Timestamp, TopicPartition, Topics, Trade};
-use futures::{StreamExt, TryStreamExt, stream};
 use ports::{
     Assignment, Clock, LogEvent, LogReader, LogScan, LogWriter, PortError, Revocation, Start, TableQuery, Tables,
     persist,
 };
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::checkpoint;
+use crate::checkpoint::{self, Snapshot};
 use crate::completeness::Completeness;
 use crate::config::ProcessorConfig;
 use crate::dead_letter::DeadLetters;
@@ -22,9 +22,6 @@ use crate::decode::{self, Decoded};
 use crate::recall::{Duplicates, Recall};
 use crate::store::Unstored;
 use crate::{ProcessorError, ROLE, metrics};
-
-/// How many checkpoints are on their way at the same time.
-const CHECKPOINTS_IN_FLIGHT: usize = 16;
 
 /// While the log has more, what is left over of a table partition waits for it: with many symbols, no batch of the log
 /// has enough of any of them for a write. But not more than so many trades…
@@ -76,15 +73,17 @@ pub async fn run(
         topics,
         unstored: Unstored::new(config.write_bytes),
         waiting_since: None,
+        checkpoint_due: Instant::now() + config.checkpoint_interval(),
+        saving: JoinSet::new(),
         config,
         partitions: BTreeMap::new(),
     };
-    let mut checkpoint_due = Instant::now() + processor.config.checkpoint_interval();
     loop {
         let event = tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            () = tokio::time::sleep_until(checkpoint_due) => Event::CheckpointDue,
+            Some(saved) = processor.saving.join_next() => Event::Saved(saved),
+            () = tokio::time::sleep_until(processor.checkpoint_due), if processor.saving.is_empty() => Event::CheckpointDue,
             event = reader.next() => match event {
                 Err(PortError::Truncated { at, wanted, first }) if first > wanted => {
                     processor.skip_deleted(Position { at, offset: first }, wanted, reader.as_mut()).await?;
@@ -101,14 +100,8 @@ pub async fn run(
                 Event::Log(LogEvent::Records(records)) => processor.store(records).await,
                 Event::Log(LogEvent::Revoked(revocation)) => processor.let_go(revocation, reader.as_mut()).await,
                 Event::Silence => processor.store_all().await,
-                Event::CheckpointDue => {
-                    // Trades that waited are none of what the checkpoint takes.
-                    processor.store_all().await?;
-                    let began = Instant::now();
-                    let stored = processor.checkpoint().await;
-                    checkpoint_due = Instant::now() + processor.config.checkpoint_pause(began.elapsed());
-                    commit(reader.as_mut(), stored?).await
-                }
+                Event::CheckpointDue => processor.begin_checkpoint().await,
+                Event::Saved(saved) => processor.end_checkpoint(saved, reader.as_mut()).await,
             }
         };
         tokio::select! {
@@ -119,7 +112,7 @@ pub async fn run(
     }
     tokio::select! {
         biased;
-        stored = processor.checkpoint() => commit(reader.as_mut(), stored?).await,
+        done = processor.checkpoint(reader.as_mut()) => done,
         () = out_of_time(&stop) => Ok(()),
     }
 }
@@ -129,21 +122,16 @@ enum Event {
     /// Trades wait for more of their kind, and nothing comes.
     Silence,
     CheckpointDue,
+    Saved(Saved),
 }
+
+/// What has become of a checkpoint: how far each partition is stored, and how long that took.
+type Saved = Result<Result<(Vec<Position>, Duration), PortError>, JoinError>;
 
 async fn out_of_time(stop: &CancellationToken) {
     stop.cancelled().await;
     tokio::time::sleep(DRAIN).await;
     tracing::warn!("stopped before everything was stored, it is done again at the next start");
-}
-
-async fn commit(reader: &mut dyn LogReader, next: Vec<Position>) -> Result<(), ProcessorError> {
-    if !next.is_empty()
-        && let Err(error) = reader.commit(&next).await
-    {
-        tracing::debug!(%error, "group commit failed, the checkpoint counts");
-    }
-    Ok(())
 }
 
 struct Processor {
@@ -159,13 +147,16 @@ struct Processor {
     unstored: Unstored,
     /// Since when the first of them wait, and when the log had appended the newest that came with them.
     waiting_since: Option<(Instant, Timestamp)>,
+    checkpoint_due: Instant,
+    /// The checkpoint on its way, one at most: trades are stored meanwhile.
+    saving: JoinSet<Result<(Vec<Position>, Duration), PortError>>,
 }
 
 /// One partition that this processor owns.
 struct Partition {
     /// The position to be read next.
     next: i64,
-    /// Whether there is something that no checkpoint has.
+    /// Whether there is something that no checkpoint has, nor the one on its way.
     changed: bool,
     completeness: Completeness,
     duplicates: Duplicates,
@@ -346,46 +337,66 @@ impl Processor {
         Ok(())
     }
 
-    /// Saves how far each partition is stored.
-    async fn checkpoint(&mut self) -> Result<Vec<Position>, ProcessorError> {
+    /// Sends how far each partition is stored on its way to the tables.
+    async fn begin_checkpoint(&mut self) -> Result<(), ProcessorError> {
+        // Trades that waited are none of what the checkpoint takes.
         self.store_all().await?;
-        let changed = || self.partitions.values().filter(|partition| partition.changed);
-        let rows: Vec<_> =
-            changed().flat_map(|partition| partition.completeness.changed_rows(partition.next - 1)).collect();
-        if !rows.is_empty() {
-            persist("store completeness", || self.tables.write_completeness(&rows)).await?;
-        }
-        let duplicates: Vec<_> = changed().flat_map(|partition| partition.duplicates.values().cloned()).collect();
-        if !duplicates.is_empty() {
-            persist("store duplicates", || self.tables.write_duplicates(&duplicates)).await?;
-        }
-        let mut checkpoints = Vec::new();
+        let mut snapshot = Snapshot::default();
         for (at, partition) in self.partitions.iter_mut().filter(|(_, partition)| partition.changed) {
-            partition.completeness.written();
             let next = Position { at: at.clone(), offset: partition.next };
             let output = partition.dead_letters.output(partition.next);
-            checkpoints.push(checkpoint::encoded(next, &partition.completeness, vec![output]));
-        }
-        let tables = &self.tables;
-        let saves = checkpoints.into_iter().map(|checkpoint| async move {
-            persist("save checkpoint", || tables.save_checkpoint(&checkpoint)).await?;
-            Ok::<_, PortError>(checkpoint.next)
-        });
-        let saved: Vec<_> = stream::iter(saves).buffer_unordered(CHECKPOINTS_IN_FLIGHT).try_collect().await?;
-        // Only now: a checkpoint may be cut short anywhere before.
-        for partition in self.partitions.values_mut() {
-            partition.duplicates.clear();
+            snapshot.add(next, &mut partition.completeness, &partition.duplicates, output);
             partition.changed = false;
         }
-        ::metrics::counter!(metrics::CHECKPOINTS_SAVED).increment(saved.len() as u64);
-        Ok(saved)
+        let tables = self.tables.clone();
+        self.saving.spawn(async move {
+            let began = Instant::now();
+            let saved = snapshot.save(tables.as_ref()).await?;
+            Ok((saved, began.elapsed()))
+        });
+        Ok(())
+    }
+
+    /// What a checkpoint has in the tables need not be kept in mind.
+    async fn end_checkpoint(&mut self, saved: Saved, reader: &mut dyn LogReader) -> Result<(), ProcessorError> {
+        let (mut stored, took) = saved.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+        self.checkpoint_due = Instant::now() + self.config.checkpoint_pause(took);
+        ::metrics::counter!(metrics::CHECKPOINTS_SAVED).increment(stored.len() as u64);
+        // Those that were let go meanwhile are somebody else's.
+        stored.retain(|next| self.partitions.contains_key(&next.at));
+        for next in &stored {
+            let Some(partition) = self.partitions.get_mut(&next.at) else { continue };
+            partition.completeness.forget();
+            partition.duplicates.retain(|_, row| row.version >= next.offset);
+        }
+        if !stored.is_empty()
+            && let Err(error) = reader.commit(&stored).await
+        {
+            tracing::debug!(%error, "group commit failed, the checkpoint counts");
+        }
+        Ok(())
+    }
+
+    /// Saves how far each partition is stored, and waits until it is.
+    async fn checkpoint(&mut self, reader: &mut dyn LogReader) -> Result<(), ProcessorError> {
+        self.checkpoint_saved(reader).await?;
+        self.begin_checkpoint().await?;
+        self.checkpoint_saved(reader).await
+    }
+
+    /// Waits for the checkpoint on its way, if there is one.
+    async fn checkpoint_saved(&mut self, reader: &mut dyn LogReader) -> Result<(), ProcessorError> {
+        match self.saving.join_next().await {
+            Some(saved) => self.end_checkpoint(saved, reader).await,
+            None => Ok(()),
+        }
     }
 
     /// Stores what is known of partitions and forgets them. If that takes too long they go all the
     /// same: the successor does the rest again.
     async fn let_go(&mut self, revocation: Revocation, reader: &mut dyn LogReader) -> Result<(), ProcessorError> {
-        match tokio::time::timeout(self.config.revoke_patience(), self.checkpoint()).await {
-            Ok(stored) => commit(reader, stored?).await?,
+        match tokio::time::timeout(self.config.revoke_patience(), self.checkpoint(reader)).await {
+            Ok(done) => done?,
             Err(_) => tracing::warn!("partitions revoked before they were stored, their next owner does it again"),
         }
         for at in revocation.partitions() {
