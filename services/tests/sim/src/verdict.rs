@@ -7,7 +7,7 @@ use audit::Finding;
 use bytes::Bytes;
 use domain::headers::parsed;
 use domain::lake::{self, PartName};
-use domain::ledger::GapState;
+use domain::ledger::{GapState, LedgerEvent};
 use domain::record::{DEAD_OFFSET, DEAD_PARTITION, DEAD_TOPIC};
 use domain::{IdRange, IdSet, Position, Record, Symbol, Timestamp, Trade, TradeRow, topics};
 use ports::{LogScan, TableQuery};
@@ -54,6 +54,7 @@ pub async fn judge(world: &World) -> Vec<String> {
     archive_has_what_the_log_has(world, &mut violations);
     gaps_tell_what_is_missing(world, &mut violations).await;
     completeness_tells_the_truth(world, &mut violations).await;
+    duplicates_are_counted(world, &mut violations).await;
     dead_letters_stand_once(world, &mut violations);
     audit_agrees(world, &mut violations).await;
     violations
@@ -227,6 +228,25 @@ async fn completeness_tells_the_truth(world: &World, violations: &mut Vec<String
                 violations.push(format!("completeness: {symbol} {hour} is {expected:?}, the table says {told:?}"));
             }
             before = Some(last);
+        }
+    }
+}
+
+/// Every hour counts the duplicates that the ledger says were dropped, each time it says so once.
+async fn duplicates_are_counted(world: &World, violations: &mut Vec<String>) {
+    let mut dropped: BTreeMap<(Symbol, Timestamp), u64> = BTreeMap::new();
+    for record in world.log.records(topics::GAPS) {
+        let event = record.value.as_deref().and_then(|value| LedgerEvent::from_json(value).ok());
+        if let Some(LedgerEvent::Duplicates { symbol, hour, count, .. }) = event {
+            *dropped.entry((symbol, hour)).or_default() += count;
+        }
+    }
+    for ((symbol, hour), expected) in dropped {
+        let rows = world.tables.completeness(&symbol, hour.day()).await.unwrap_or_default();
+        let row = rows.into_iter().find(|row| row.hour == hour).and_then(|row| row.duplicates);
+        let told = row.map(|row| row.dropped);
+        if told != Some(expected) {
+            violations.push(format!("duplicates: {symbol} {hour} had {expected}, the table says {told:?}"));
         }
     }
 }

@@ -256,6 +256,8 @@ impl World {
             clock: self.clock.clone(),
         };
         let config = ProcessorConfig {
+            // In half of the stories a checkpoint is nearly always on its way.
+            checkpoint_ms: if self.plan.seed % 4 < 2 { 20 } else { 2_000 },
             write_bytes: 1_100,
             writes_in_flight: 4,
             gather_records: 50,
