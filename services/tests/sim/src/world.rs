@@ -139,7 +139,9 @@ impl World {
             failures.extend(self.strike(&mut services[victim], &mut crashes).await);
         }
         self.chaos.note("no more misfortune");
-        self.chaos.set(Faults::none());
+        // But calls go on taking a while.
+        let Faults { delay, delay_by, .. } = Faults::some();
+        self.chaos.set(Faults { delay, delay_by, ..Faults::none() });
         failures.extend(self.settle(&mut services).await);
         let mut violations = failures;
         violations.extend(verdict::judge(&self).await);
