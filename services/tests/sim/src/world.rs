@@ -140,7 +140,7 @@ impl World {
         }
         self.chaos.note("no more misfortune");
         // But calls go on taking a while.
-        let Faults { delay, delay_by, .. } = Faults::some();
+        let (delay, delay_by) = (Faults::some().delay, Duration::from_millis(300));
         self.chaos.set(Faults { delay, delay_by, ..Faults::none() });
         failures.extend(self.settle(&mut services).await);
         let mut violations = failures;
