@@ -33,6 +33,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// …and not if so long nothing comes.
 const SILENCE: Duration = Duration::from_millis(50);
 
+/// How long trades are stored while a checkpoint is on its way: what a crash makes us do again, and what is kept in mind
+/// meanwhile, are bounded.
+const LONGEST_SAVE: Duration = Duration::from_secs(10);
+
 /// How long a stopping processor may take to store what it holds.
 const DRAIN: Duration = Duration::from_secs(4);
 
@@ -75,6 +79,7 @@ pub async fn run(
         waiting_since: None,
         checkpoint_due: Instant::now() + config.checkpoint_interval(),
         saving: JoinSet::new(),
+        saving_since: Instant::now(),
         config,
         partitions: BTreeMap::new(),
     };
@@ -97,7 +102,12 @@ pub async fn run(
         let work = async {
             match event {
                 Event::Log(LogEvent::Assigned(assignment)) => processor.load(assignment).await,
-                Event::Log(LogEvent::Records(records)) => processor.store(records).await,
+                Event::Log(LogEvent::Records(records)) => {
+                    if processor.saving_since.elapsed() > LONGEST_SAVE {
+                        processor.checkpoint_saved(reader.as_mut()).await?;
+                    }
+                    processor.store(records).await
+                }
                 Event::Log(LogEvent::Revoked(revocation)) => processor.let_go(revocation, reader.as_mut()).await,
                 Event::Silence => processor.store_all().await,
                 Event::CheckpointDue => processor.begin_checkpoint().await,
@@ -125,8 +135,8 @@ enum Event {
     Saved(Saved),
 }
 
-/// What has become of a checkpoint: how far each partition is stored, and how long that took.
-type Saved = Result<Result<(Vec<Position>, Duration), PortError>, JoinError>;
+/// What has become of a checkpoint: how far each partition is stored.
+type Saved = Result<Result<Vec<Position>, PortError>, JoinError>;
 
 async fn out_of_time(stop: &CancellationToken) {
     stop.cancelled().await;
@@ -149,7 +159,9 @@ struct Processor {
     waiting_since: Option<(Instant, Timestamp)>,
     checkpoint_due: Instant,
     /// The checkpoint on its way, one at most: trades are stored meanwhile.
-    saving: JoinSet<Result<(Vec<Position>, Duration), PortError>>,
+    saving: JoinSet<Result<Vec<Position>, PortError>>,
+    /// When the last one began.
+    saving_since: Instant,
 }
 
 /// One partition that this processor owns.
@@ -349,26 +361,23 @@ impl Processor {
             partition.changed = false;
         }
         let tables = self.tables.clone();
-        self.saving.spawn(async move {
-            let began = Instant::now();
-            let saved = snapshot.save(tables.as_ref()).await?;
-            Ok((saved, began.elapsed()))
-        });
+        self.saving.spawn(async move { snapshot.save(tables.as_ref()).await });
+        self.saving_since = Instant::now();
         Ok(())
     }
 
     /// What a checkpoint has in the tables need not be kept in mind.
     async fn end_checkpoint(&mut self, saved: Saved, reader: &mut dyn LogReader) -> Result<(), ProcessorError> {
-        let (mut stored, took) = saved.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
-        self.checkpoint_due = Instant::now() + self.config.checkpoint_pause(took);
+        let mut stored = saved.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+        self.checkpoint_due = Instant::now() + self.config.checkpoint_pause(self.saving_since.elapsed());
         ::metrics::counter!(metrics::CHECKPOINTS_SAVED).increment(stored.len() as u64);
-        // Those that were let go meanwhile are somebody else's.
-        stored.retain(|next| self.partitions.contains_key(&next.at));
-        for next in &stored {
-            let Some(partition) = self.partitions.get_mut(&next.at) else { continue };
+        stored.retain(|next| {
+            // Those that were let go meanwhile are somebody else's.
+            let Some(partition) = self.partitions.get_mut(&next.at) else { return false };
             partition.completeness.forget();
             partition.duplicates.retain(|_, row| row.version >= next.offset);
-        }
+            true
+        });
         if !stored.is_empty()
             && let Err(error) = reader.commit(&stored).await
         {
@@ -384,7 +393,7 @@ impl Processor {
         self.checkpoint_saved(reader).await
     }
 
-    /// Waits for the checkpoint on its way, if there is one.
+    /// Waits for the checkpoint that is on its way, if one is.
     async fn checkpoint_saved(&mut self, reader: &mut dyn LogReader) -> Result<(), ProcessorError> {
         match self.saving.join_next().await {
             Some(saved) => self.end_checkpoint(saved, reader).await,
