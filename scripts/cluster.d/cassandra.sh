@@ -55,10 +55,11 @@ cassandra_jmx_port() { server_ports "$1" | sed 's/.*://'; }
 # A seed takes no data from others when it joins, but starts without any of them. So the second node joins as
 # an ordinary one and is a seed from then on, and each can come back while the other is down.
 cassandra_settings() {
-  local token=-9223372036854775808 seeds=127.0.0.1
-  [[ $1 == cassandra-2 ]] && token=0
+  local token=-9223372036854775808 seeds=127.0.0.1 memtables=80MiB
+  [[ $1 == cassandra-2 ]] && token=0 memtables=50MiB
   cassandra_joined "$1" && seeds=127.0.0.1,127.0.0.2
   sed -e "s|@address@|$(cassandra_address "$1")|" -e "s|@token@|$token|" -e "s|@seeds@|$seeds|" \
+    -e "s|@memtables@|$memtables|" \
     "$CASSANDRA_CONF/node.yaml.in"
 }
 
