@@ -14,7 +14,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use domain::{CompletenessRow, IdRange, IdSet, Symbol, Timestamp, Trade};
+use domain::{BySymbol, CompletenessRow, IdRange, IdSet, Symbol, Timestamp, Trade};
 use serde::{Deserialize, Serialize};
 
 /// How many hours of a symbol are kept between checkpoints.
@@ -23,7 +23,7 @@ const HOURS_KEPT: usize = 3;
 /// The stored ids of one partition's symbols.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Completeness {
-    symbols: BTreeMap<Symbol, SymbolHours>,
+    symbols: BySymbol<SymbolHours>,
 }
 
 /// The stored ids of one symbol.

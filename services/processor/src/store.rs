@@ -1,9 +1,7 @@
 //! Third stage: rows on their way to the tables, together by table partition, bounded in bytes,
 //! several writes at once.
 
-use std::collections::BTreeMap;
-
-use domain::{Symbol, Timestamp, TradeRow};
+use domain::{BySymbol, Symbol, Timestamp, TradeRow};
 use futures::{StreamExt, TryStreamExt, stream};
 use ports::{PortError, Tables, persist};
 
@@ -21,7 +19,7 @@ const PARTITIONS_AT_ONCE: usize = 10;
 /// left over may wait for more of its partition, or share a write with what is left of a few others.
 pub struct Unstored {
     write_bytes: usize,
-    waiting: BTreeMap<(Symbol, Timestamp), Vec<TradeRow>>,
+    waiting: BySymbol<Vec<TradeRow>, (Symbol, Timestamp)>,
     waiting_rows: usize,
     writes: Vec<Vec<TradeRow>>,
 }
@@ -29,7 +27,7 @@ pub struct Unstored {
 impl Unstored {
     /// None yet; each write is to have so many bytes at most.
     pub fn new(write_bytes: usize) -> Self {
-        Self { write_bytes, waiting: BTreeMap::new(), waiting_rows: 0, writes: Vec::new() }
+        Self { write_bytes, waiting: BySymbol::default(), waiting_rows: 0, writes: Vec::new() }
     }
 
     /// One more.
@@ -52,7 +50,9 @@ impl Unstored {
     /// No more is waited for.
     pub fn close(&mut self) {
         let (mut shared, mut partitions, mut room) = (Vec::new(), 0, self.write_bytes);
-        for ((symbol, _), rows) in std::mem::take(&mut self.waiting) {
+        // The hours of a symbol beside each other.
+        self.waiting.sort_unstable_keys();
+        for ((symbol, _), rows) in self.waiting.drain(..) {
             if rows.is_empty() {
                 continue;
             }

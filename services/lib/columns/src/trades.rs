@@ -1,6 +1,5 @@
 //! The dataset `trades`, columns in both directions.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -11,7 +10,7 @@ use arrow::array::{
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use domain::decimal::{LAKE_PRECISION, LAKE_SCALE};
-use domain::{Decimal, IdRange, Record, Symbol, Timestamp, Trade, TradeRow};
+use domain::{BySymbol, Decimal, IdRange, Record, Timestamp, Trade, TradeRow};
 
 use crate::encode::{BATCH_ROWS, PartEncoder};
 use crate::error::ColumnsError;
@@ -32,7 +31,7 @@ const RISING: [&str; 6] = [TRADE_ID, TRADE_TIME, EVENT_TIME, RECEIVED_AT, APPEND
 pub struct TradeEncoder {
     columns: TradeColumns,
     writer: PartWriter,
-    ids: BTreeMap<Symbol, IdRange>,
+    ids: BySymbol<IdRange>,
     waiting: usize,
     rows: u64,
     skipped: u64,
@@ -43,7 +42,7 @@ impl Default for TradeEncoder {
         Self {
             columns: TradeColumns::default(),
             writer: PartWriter::new(trades_schema(), writer::properties(), &RISING),
-            ids: BTreeMap::new(),
+            ids: BySymbol::default(),
             waiting: 0,
             rows: 0,
             skipped: 0,
@@ -122,7 +121,7 @@ impl PartEncoder for TradeEncoder {
         if self.waiting > 0 {
             self.encode()?;
         }
-        let footer = Footer { span, rows: self.rows, skipped: self.skipped, ids: self.ids };
+        let footer = Footer { span, rows: self.rows, skipped: self.skipped, ids: self.ids.into_iter().collect() };
         let file = self.writer.finish(&footer)?;
         Ok((footer, file))
     }

@@ -25,7 +25,7 @@ pub use headers::Headers;
 pub use id_set::{IdRange, IdSet};
 pub use record::{Origin, Outgoing, Position, Record, TopicPartition};
 pub use row::{CompletenessRow, DuplicatesRow, GapRow, TradeRow};
-pub use symbol::Symbol;
+pub use symbol::{BySymbol, Symbol};
 pub use time::Timestamp;
 pub use topics::{Topic, Topics};
 pub use trade::Trade;

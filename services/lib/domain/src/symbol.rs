@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
@@ -15,6 +16,10 @@ const MAX_BYTES: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "SmolStr", into = "SmolStr")]
 pub struct Symbol(SmolStr);
+
+/// What belongs to each of many symbols, or to keys that begin with one: found by its hash, as there are a thousand and it
+/// is looked for with every trade; in the order of their coming, so that the same input gives the same output.
+pub type BySymbol<V, Key = Symbol> = IndexMap<Key, V, foldhash::fast::RandomState>;
 
 /// A text that cannot be a symbol.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
