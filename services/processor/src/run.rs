@@ -25,7 +25,7 @@ use crate::{ProcessorError, ROLE, metrics};
 
 /// While the log has more, what is left over of a table partition waits for it: with many symbols, no batch of the log
 /// has enough of any of them for a write. But not more than so many trades…
-const MOST_WAITING: usize = 65_536;
+const MOST_WAITING: usize = 131_072;
 
 /// …no longer than this…
 const LONGEST_WAIT: Duration = Duration::from_secs(2);

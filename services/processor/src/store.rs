@@ -11,6 +11,9 @@ const ROW_BYTES: usize = 210;
 /// What a table partition adds to a write; an estimate.
 const PARTITION_BYTES: usize = 120;
 
+/// Behind so many rows of a table partition, there is room for all that fit into a write: it grows no more.
+const SOME_ROWS: usize = 16;
+
 /// How many table partitions may be written at once. Cassandra warns of more: each is a mutation of its own there, and
 /// may have other replicas.
 const PARTITIONS_AT_ONCE: usize = 10;
@@ -34,6 +37,10 @@ impl Unstored {
     pub fn add(&mut self, row: TradeRow) {
         let full = (self.write_bytes / row_bytes(&row.trade.symbol)).max(1);
         let rows = self.waiting.entry((row.trade.symbol.clone(), row.hour())).or_default();
+        // Most often one that has some gets a whole write.
+        if rows.len() == SOME_ROWS {
+            rows.reserve_exact(full.saturating_sub(SOME_ROWS));
+        }
         rows.push(row);
         self.waiting_rows += 1;
         if rows.len() == full {
@@ -49,7 +56,7 @@ impl Unstored {
 
     /// No more is waited for.
     pub fn close(&mut self) {
-        let (mut shared, mut partitions, mut room) = (Vec::new(), 0, self.write_bytes);
+        let (mut shared, mut partitions, mut room) = (Vec::<TradeRow>::new(), 0, self.write_bytes);
         // The hours of a symbol beside each other.
         self.waiting.sort_unstable_keys();
         for ((symbol, _), rows) in self.waiting.drain(..) {
@@ -63,7 +70,11 @@ impl Unstored {
             }
             partitions += 1;
             room = room.saturating_sub(bytes);
-            shared.extend(rows);
+            if shared.is_empty() {
+                shared = rows;
+            } else {
+                shared.extend(rows);
+            }
         }
         if partitions > 0 {
             self.writes.push(shared);

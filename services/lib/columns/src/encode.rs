@@ -11,7 +11,7 @@ pub use crate::raw::RawEncoder;
 pub use crate::trades::TradeEncoder;
 
 /// Rows that are gathered before they are encoded.
-pub(crate) const BATCH_ROWS: usize = 8 * 1024;
+pub(crate) const BATCH_ROWS: usize = 2 * 1024;
 
 /// Bytes that are gathered before they are encoded.
 pub(crate) const BATCH_BYTES: usize = 1024 * 1024;

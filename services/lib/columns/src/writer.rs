@@ -10,6 +10,7 @@ use parquet::schema::types::ColumnPath;
 
 use crate::error::ColumnsError;
 use crate::footer::Footer;
+use crate::schema::{OFFSET, ORIGIN, PARTITION};
 
 /// The encoded size of a row group: what a reader holds at once, and the step in which columns
 /// turn into file bytes here.
@@ -18,9 +19,9 @@ const ROW_GROUP_BYTES: usize = 16 * 1024 * 1024;
 /// The rows of a page, and so the step in which columns are compressed.
 const PAGE_ROWS: usize = 20_000;
 
-/// The bytes of a page before compression. parquet grows a page, and what it is compressed into, by doubling: pages of
-/// 1 MiB were most of the memory that an archiver touches for the first time.
-const PAGE_BYTES: usize = 256 * 1024;
+/// The bytes of a page before compression. A page and what it is compressed into are taken from the allocator at this
+/// length: the shorter, the more often the next one finds them again instead of memory that the kernel has to clear.
+const PAGE_BYTES: usize = 128 * 1024;
 
 /// The cheapest level: prices repeat so much that higher ones gain little.
 const ZSTD_LEVEL: i32 = 1;
@@ -32,10 +33,13 @@ const CONTEXT_BYTES: usize = 192 * 1024;
 /// it.
 const RESERVED_BYTES: usize = 1024 * 1024;
 
+/// Columns whose encoding leaves next to nothing: compressing them saves less than a hundredth, and takes a context each.
+const TERSE: [&str; 3] = [ORIGIN, PARTITION, OFFSET];
+
 /// Names the writer in the file. Two files with the same writer, span and rows are the same to the
 /// last bit: the number changes with the bytes, for example with the library's version, and a test
 /// says when.
-pub const WRITER: &str = "fulltape 3";
+pub const WRITER: &str = "fulltape 4";
 
 /// One file being written. Costs nothing until the first batch.
 pub(crate) struct PartWriter {
@@ -51,7 +55,8 @@ pub(crate) struct PartWriter {
 impl PartWriter {
     /// With `rising` columns stored as differences.
     pub(crate) fn new(schema: SchemaRef, properties: WriterPropertiesBuilder, rising: &[&str]) -> Self {
-        let properties = rising.iter().copied().fold(properties, differences).build();
+        let properties = rising.iter().copied().fold(properties, differences);
+        let properties = TERSE.iter().copied().fold(properties, uncompressed).build();
         Self { schema, properties, rising: rising.len(), writer: None, encoded: 0, memory: 0 }
     }
 
@@ -75,7 +80,8 @@ impl PartWriter {
         let encoded = writer.bytes_written() + writer.in_progress_size();
         let held = writer.inner().capacity() + writer.memory_size();
         let has_pages = writer.in_progress_rows() >= PAGE_ROWS;
-        let columns = self.schema.flattened_fields().into_iter().filter(|field| !field.data_type().is_nested());
+        let fields = self.schema.flattened_fields().into_iter();
+        let columns = fields.filter(|field| !field.data_type().is_nested() && !TERSE.contains(&field.name().as_str()));
         // A column of long values has pages before; one stands for them.
         let compressed = if has_pages { columns.count() } else { 1 };
         let contexts = compressed * CONTEXT_BYTES;
@@ -110,6 +116,10 @@ pub(crate) fn properties() -> WriterPropertiesBuilder {
         .set_data_page_size_limit(PAGE_BYTES)
         .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
         .set_created_by(WRITER.to_owned())
+}
+
+fn uncompressed(properties: WriterPropertiesBuilder, column: &str) -> WriterPropertiesBuilder {
+    properties.set_column_compression(ColumnPath::from(column), Compression::UNCOMPRESSED)
 }
 
 /// Numbers that mostly grow: stored as differences, they make files of trades half as long.
