@@ -34,7 +34,7 @@ pub struct ArchiverConfig {
     pub idle_ms: u64,
     /// The memory of all open files together, in bytes. Beyond it the largest files are ended. A busy
     /// file takes 1 to 3 MiB, and each partition of trades has two: with 64 partitions and 128 MiB, files were
-    /// ended so early that a trade cost a quarter more processor time.
+    /// ended so early that a trade cost the archiver a quarter more processor time.
     pub memory_bytes: usize,
     /// The pause after a first failure of the archive, in milliseconds. It doubles with each one.
     pub retry_min_ms: u64,

@@ -22,8 +22,8 @@ use crate::schema::{
 };
 use crate::writer::{self, PartWriter};
 
-/// The bytes of a page of payloads, before compression. At its cheapest level zstd takes other measures up to this length:
-/// files of events are a twentieth shorter than with pages twice as long.
+/// The bytes of a page of payloads, before compression. Files of 64 symbols' events are a twentieth shorter than with pages
+/// of 256 KiB, those of 1,000 symbols' a twenty-fifth longer.
 const VALUE_PAGE_BYTES: usize = 64 * 1024;
 
 /// Writes a file of a dataset `raw/<topic>`.
