@@ -15,7 +15,7 @@ ENDS_SOON = {"archiver": ["idle_ms = 1000"]}
 
 def drained(site, side, trades, patience=900):
     """What a side does with a topic. Rate and CPU are counted from the tenth of the work on, of each part by itself;
-    CPU also from the start of the processes."""
+    CPU also from the start of the processes, which is all there is of a part that is done at the first look."""
     warm, began = {}, time.monotonic()
     try:
         side.start()
@@ -24,7 +24,8 @@ def drained(site, side, trades, patience=900):
             parts = list(side.parts())
             for name, read, cpu in parts:
                 if name not in warm and read >= trades / 10:
-                    warm[name] = (read, time.monotonic(), cpu)
+                    # With few trades, one may have read them all before it is first looked at.
+                    warm[name] = (read, time.monotonic(), cpu) if read < trades else (0, began, 0)
             if len(warm) == len(parts) and side.done() >= trades:
                 break
             if time.monotonic() > began + patience:
