@@ -44,6 +44,7 @@ def long_run(site, options, trades):
     results, tenths, deadline = [], {}, time.monotonic() + PATIENCE
     try:
         side.start()
+        processes = dict(zip(side.roles, side.processes, strict=True))
         while any(tenth < 10 for tenth, *_ in tenths.values()) or not tenths:
             side.check()
             if time.monotonic() > deadline:
@@ -53,7 +54,7 @@ def long_run(site, options, trades):
                 if read < trades * (tenth + 1) / 10 or tenth == 10:
                     continue
                 tenths[role] = (tenth + 1, read, cpu)
-                result = {"cpu_us_per_event": (cpu - used) / (read - before) * 1e6, "rss_mib": side.rss() / 2**20}
+                result = {"cpu_us_per_event": (cpu - used) / (read - before) * 1e6, "rss_mib": processes[role].rss() / 2**20}
                 what = f"{role}, tenth {tenth + 1} of {trades}"
                 results.append({"what": what, "side": "fulltape", "round": 0} | result)
                 options.tell(results[-1])

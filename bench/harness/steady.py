@@ -17,6 +17,8 @@ SECONDS = 60
 WARM_UP_SECONDS = 40
 CATCH_UP_SECONDS = 300
 SYMBOLS = 10
+# How old a file of the archiver gets, unless told otherwise.
+FILE_SECONDS = 60
 
 
 def run(site, options):
@@ -45,7 +47,9 @@ def steady(site, name, rate, warm_up, seconds):
     trades = before + measured
     # On HDFS its small batches would take longer: each of them writes two files.
     checkpoints = ("--checkpoints", f"file://{site.folder}/{run_name}-checkpoints")
-    side = Fulltape(site, config) if name == "fulltape" else Spark(site, "spark", topic, more=checkpoints)
+    # Files as long as ours.
+    archive = ("--archive-every-seconds", FILE_SECONDS)
+    side = Fulltape(site, config) if name == "fulltape" else Spark(site, "spark", topic, more=(*checkpoints, *archive))
 
     def produce(trades, behind):
         words = ["produce", "--topic", topic, "--rate", rate, "--symbols", SYMBOLS]
@@ -78,6 +82,7 @@ def steady(site, name, rate, warm_up, seconds):
         "cpu_us_per_event": cpu / (rate * took) * 1e6,
         "cores": cpu / took,
         "peak_rss_mib": side.peak_mib(),
+        "seen_lost": table["missing"],
         "event_to_table_ms": table["event_to_table_ms"],
         "event_to_file_s": until_file(site, side, before),
     }

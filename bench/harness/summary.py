@@ -9,6 +9,7 @@ BEGIN, END = "<!-- scripts/bench --plot -->", "<!-- end -->"
 # What is compared; results of which benchmark, of what, which figure and its unit; the other side and how it is called.
 SPARK = ("spark", "Spark")
 PYTHON = ("sensible", "Python client")
+TUNED = ("tuned", "tuned Python client")
 LIMIT = ("bare loop", "bare loop")
 STEADY = "processor and archiver at 1,000 trades a second"
 A_MESSAGE = "exchange to log, processor time a message"
@@ -36,10 +37,14 @@ ROWS = [
     ("event to table at 1,000 a second, p99", "steady", "1000 trades/s", "event_to_table_ms.p99", "ms", SPARK),
     ("event to table at 5,000 a second, p99", "steady", "5000 trades/s", "event_to_table_ms.p99", "ms", SPARK),
     ("event to table at 10,000 a second, p99", "steady", "10000 trades/s", "event_to_table_ms.p99", "ms", SPARK),
+    ("event to file at 1,000 a second, p50", "steady", "1000 trades/s", "event_to_file_s.p50", "s", SPARK),
     ("start to first row", "footprint", "first row", "start_to_row_s", "s", SPARK),
     ("exchange to log, highest rate", "ingest", HIGHEST, "per_second", "/s", PYTHON),
     (f"{A_MESSAGE} there", "ingest", HIGHEST, "cpu_us_per_event", "µs", PYTHON),
     (f"{A_MESSAGE} at 5,000 a second", "ingest", TRICKLE, "cpu_us_per_event", "µs", PYTHON),
+    ("exchange to log, highest rate", "ingest", HIGHEST, "per_second", "/s", TUNED),
+    (f"{A_MESSAGE} there", "ingest", HIGHEST, "cpu_us_per_event", "µs", TUNED),
+    (f"{A_MESSAGE} at 5,000 a second", "ingest", TRICKLE, "cpu_us_per_event", "µs", TUNED),
     (f"{A_MESSAGE} at the highest rate", "ingest", HIGHEST, "cpu_us_per_event", "µs", LIMIT),
     (f"{A_MESSAGE} at 5,000 a second", "ingest", TRICKLE, "cpu_us_per_event", "µs", LIMIT),
     ("log to tables, rate", "stores", "tables", "per_second", "/s", LIMIT),

@@ -46,6 +46,7 @@ def options():
     parser.add_argument("--checkpoints", help="a folder's URL; inside --folder unless told")
     parser.add_argument("--table", help="of the keyspace crypto_ks")
     parser.add_argument("--archive", action="store_true")
+    parser.add_argument("--archive-every-seconds", type=int, default=0, help="0: as soon as it can")
     parser.add_argument("--at-once", type=int, default=200_000, help="records of a batch at most")
     chosen = parser.parse_args()
     chosen.checkpoints = chosen.checkpoints or f"{chosen.folder}/checkpoints"
@@ -129,6 +130,7 @@ def to_archive(rows, options):
         .option("compression", "zstd")
         .option("checkpointLocation", f"{options.checkpoints}/archive")
         .partitionBy("date")
+        .trigger(processingTime=f"{options.archive_every_seconds} seconds")
         .outputMode("append")
     )
 

@@ -12,6 +12,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use bytes::Bytes;
 use clap::Args;
 use columns::{raw_schema, trades_schema};
+use futures::{StreamExt, TryStreamExt, stream};
 use hdfs_native::{Client, ClientBuilder, WriteOptions};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
@@ -37,6 +38,9 @@ const BATCH_ROWS: usize = 8 * 1024;
 
 /// Files that wait for HDFS at most.
 const WAITING: usize = 2;
+
+/// Files on their way to HDFS at once, as the archiver's.
+const AT_ONCE: usize = 32;
 
 /// Kafka to Parquet on HDFS.
 #[derive(Debug, Args)]
@@ -350,20 +354,17 @@ impl Drain {
     }
 }
 
-async fn write(url: &str, folder: &str, mut files: mpsc::Receiver<Bytes>) -> anyhow::Result<()> {
+async fn write(url: &str, folder: &str, files: mpsc::Receiver<Bytes>) -> anyhow::Result<()> {
     let client = ClientBuilder::new().with_url(url).with_user("fulltape").build()?;
     client.delete(folder, true).await?;
-    let mut nth = 0;
-    while let Some(file) = files.recv().await {
-        put(&client, &format!("{folder}/{nth}"), file).await?;
-        nth += 1;
-    }
-    Ok(())
+    let files = stream::unfold(files, |mut files| async move { Some((files.recv().await?, files)) }).enumerate();
+    let put = |(nth, file)| put(&client, format!("{folder}/{nth}"), file);
+    files.map(put).buffer_unordered(AT_ONCE).try_collect().await
 }
 
-async fn put(client: &Client, path: &str, content: Bytes) -> anyhow::Result<()> {
+async fn put(client: &Client, path: String, content: Bytes) -> anyhow::Result<()> {
     let options = WriteOptions::default().overwrite(true).create_parent(true).replication(2);
-    let mut writer = client.create(path, options).await?;
+    let mut writer = client.create(&path, options).await?;
     writer.write_bytes(content).await?;
     Ok(writer.close().await?)
 }
@@ -377,7 +378,7 @@ impl Alone {
             let files = (self.mebibytes << 20).div_ceil(FILE_BYTES).max(2);
             let mut meter = Meter::of((files * FILE_BYTES) as u64);
             for nth in 0..files {
-                put(&client, &format!("{}/{nth}", self.folder), content.clone()).await?;
+                put(&client, format!("{}/{nth}", self.folder), content.clone()).await?;
                 meter.add(content.len() as u64);
             }
             client.delete(&self.folder, true).await?;

@@ -220,6 +220,8 @@ fn consumer(brokers: &str) -> anyhow::Result<BaseConsumer> {
         .set("group.id", "limits")
         .set("enable.auto.commit", "false")
         .set("queued.max.messages.kbytes", "65536")
+        // As ours: a reader that has caught up with what was fetched ahead would else wait for a second.
+        .set("fetch.queue.backoff.ms", "10")
         .create()?)
 }
 
@@ -254,7 +256,10 @@ impl Recorded {
             Ok(())
         })?;
         let distinct: usize = ids.values().map(HashSet::len).sum();
-        Ok(json!({ "records": records, "distinct": distinct }))
+        let spanned =
+            |ids: &HashSet<u64>| ids.iter().max().zip(ids.iter().min()).map_or(0, |(last, first)| last - first + 1);
+        let holes = ids.values().map(spanned).sum::<u64>() - distinct as u64;
+        Ok(json!({ "records": records, "distinct": distinct, "holes": holes }))
     }
 }
 

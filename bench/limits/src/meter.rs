@@ -1,5 +1,5 @@
 //! How long something takes, and how much of the processors: from the tenth of the work on, so that connections,
-//! first fetches and caches do not count. All sides of a comparison are metered that way.
+//! first fetches and caches do not count.
 
 use std::time::Instant;
 

@@ -8,6 +8,8 @@ use crate::roll::Reason;
 
 /// Rows of the dataset `trades` in published files.
 pub const TRADES_ARCHIVED: &str = "trades_archived_total";
+/// Records taken into open files; those read again count again.
+pub const RECORDS_READ: &str = "archive_records_read_total";
 /// Published files, by dataset and by what ended them.
 pub const FILES: &str = "archive_files_total";
 /// Bytes of published files, by dataset.
@@ -34,6 +36,7 @@ pub const LAG_SECONDS: &str = "archive_lag_seconds";
 /// Tells the recorder what the names mean.
 pub fn describe() {
     describe_counter!(TRADES_ARCHIVED, Unit::Count, "trades in published files");
+    describe_counter!(RECORDS_READ, Unit::Count, "records taken into open files");
     describe_counter!(FILES, Unit::Count, "published files");
     describe_counter!(BYTES, Unit::Bytes, "bytes of published files");
     describe_counter!(PUBLISH_LOST, Unit::Count, "files that another writer had published first");

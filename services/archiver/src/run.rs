@@ -174,6 +174,7 @@ impl Archiver {
                 self.roll(vec![chain]).await?;
             }
         }
+        ::metrics::counter!(metrics::RECORDS_READ).increment(batch.len() as u64);
         if self.partitions.memory_bytes() > self.config.memory_bytes {
             self.roll(self.partitions.largest_beyond(self.config.memory_kept())).await?;
         }

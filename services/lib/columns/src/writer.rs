@@ -79,13 +79,15 @@ impl PartWriter {
         writer.write(batch)?;
         let encoded = writer.bytes_written() + writer.in_progress_size();
         let held = writer.inner().capacity() + writer.memory_size();
-        let has_pages = writer.in_progress_rows() >= PAGE_ROWS;
+        let rows = writer.in_progress_rows();
         let fields = self.schema.flattened_fields().into_iter();
         let columns = fields.filter(|field| !field.data_type().is_nested() && !TERSE.contains(&field.name().as_str()));
         // A column of long values has pages before; one stands for them.
-        let compressed = if has_pages { columns.count() } else { 1 };
+        let compressed = if rows >= PAGE_ROWS { columns.count() } else { 1 };
         let contexts = compressed * CONTEXT_BYTES;
-        (self.encoded, self.memory) = (encoded, (held + contexts).saturating_sub(self.rising * RESERVED_BYTES));
+        // What is counted but not used; between two row groups there is none of it.
+        let reserved = if rows > 0 { self.rising * RESERVED_BYTES } else { 0 };
+        (self.encoded, self.memory) = (encoded, (held + contexts).saturating_sub(reserved));
         Ok(())
     }
 
