@@ -62,7 +62,7 @@ impl Default for KafkaConfig {
             max_poll_interval_ms: 25_000,
             revocation_timeout_ms: 20_000,
             fetch_wait_ms: 60,
-            prefetch_kib: 16_384,
+            prefetch_kib: 4_096,
             reader_buffer_bytes: 8 << 20,
             check_crcs: true,
             request_timeout_ms: 10_000,
