@@ -121,8 +121,12 @@ pub(crate) fn watermarks<C: ConsumerContext>(
     let asked = consumer.fetch_watermarks(topic, partition, config.request_timeout());
     asked.map_err(|error| {
         let what = format!("offsets of {topic}[{partition}]");
-        // The client also says so of a partition whose leader it does not know yet.
-        let is_doubtful = error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownPartition);
+        // The client also says so of a partition whose leader it does not know yet, and a broker of one that it leads since
+        // a moment ago and has not heard of.
+        let is_doubtful = matches!(
+            error.rdkafka_error_code(),
+            Some(RDKafkaErrorCode::UnknownPartition | RDKafkaErrorCode::UnknownTopicOrPartition)
+        );
         match is_doubtful.then(|| partitions_of(consumer.client(), config, topic)) {
             Some(Ok(count)) if partition < count => PortError::unavailable(SYSTEM, format!("{what}: {error}")),
             Some(Err(error)) => error,
