@@ -47,8 +47,8 @@ def steady(site, name, rate, warm_up, seconds):
     trades = before + measured
     # On HDFS its small batches would take longer: each of them writes two files.
     checkpoints = ("--checkpoints", f"file://{site.folder}/{run_name}-checkpoints")
-    # Files as long as ours.
-    archive = ("--archive-every-seconds", FILE_SECONDS)
+    # Files as long as ours, where there is time for that.
+    archive = ("--archive-every-seconds", min(FILE_SECONDS, seconds))
     side = Fulltape(site, config) if name == "fulltape" else Spark(site, "spark", topic, more=(*checkpoints, *archive))
 
     def produce(trades, behind):
