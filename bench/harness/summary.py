@@ -83,6 +83,10 @@ def into(readme, tables):
 
 
 def ratio(ours, theirs, is_rate, side):
-    """Of a limit the share that is reached; of others how many times better."""
+    """Of a limit the share that is reached; of others how many times more or less."""
     times = ours / theirs if is_rate else theirs / ours
-    return f"{times:.0%} of it" if side == "bare loop" else f"{times:.2g} times {'more' if is_rate else 'less'}"
+    if side == "bare loop":
+        return f"{times:.0%} of it"
+    factor = max(times, 1 / times)
+    shown = f"{factor:.0f}" if factor >= 100 else f"{factor:.2g}"
+    return f"{shown} times {'more' if is_rate == (times >= 1) else 'less'}"
