@@ -220,7 +220,7 @@ fn consumer(brokers: &str) -> anyhow::Result<BaseConsumer> {
         .set("group.id", "limits")
         .set("enable.auto.commit", "false")
         .set("queued.max.messages.kbytes", "65536")
-        // As ours: a reader that has caught up with what was fetched ahead would else wait for a second.
+        // As ours: a client whose queue was full would else fetch again only after a second.
         .set("fetch.queue.backoff.ms", "10")
         .create()?)
 }

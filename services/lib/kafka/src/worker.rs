@@ -108,8 +108,6 @@ pub(crate) struct Worker {
     /// The partitions being read and where each goes on.
     assigned: BTreeMap<TopicPartition, Offset>,
     copier: Copier,
-    /// How many records the last poll brought: the next one most often brings about as many.
-    batch_records: usize,
     full_since: Option<Instant>,
     paused: bool,
     dead: bool,
@@ -148,7 +146,6 @@ impl Worker {
             pending: None,
             assigned: BTreeMap::new(),
             copier: Copier::default(),
-            batch_records: 0,
             full_since: None,
             paused: false,
             dead: false,
@@ -316,8 +313,7 @@ impl Worker {
 
     /// Waits for one record, then takes what else is there or comes at once.
     fn poll(&mut self) {
-        // Grown step by step, it would be moved to fresh memory each time.
-        let mut records = Vec::with_capacity(self.batch_records);
+        let mut records = Vec::new();
         let mut bytes = 0;
         let mut wait = if self.pending.is_some() || self.paused { SHORT_POLL } else { POLL };
         let mut until: Option<Instant> = None;
@@ -347,7 +343,6 @@ impl Worker {
                 records.push(record);
             }
         }
-        self.batch_records = records.len();
         self.deliver(records, bytes);
     }
 
