@@ -30,7 +30,7 @@ def tell(result, stolen):
     result["stolen_share"] = stolen.share()
     figures = ", ".join(f"{name} {report.number(value)}" for name, value in report.flat(result))
     print(f"  {result['what']}, {result['side']}, round {result['round'] + 1}: {figures}", file=sys.stderr, flush=True)
-    wrong = [name for name in result if name.endswith(("_lost", "_doubled")) and result[name]]
+    wrong = [name for name in result if name.endswith(("_lost", "_doubled", "_sums_wrong")) and result[name]]
     if wrong and result["side"] == "fulltape":
         raise Failed(f"{result['what']}: the tape is not complete: {', '.join(wrong)}")
 

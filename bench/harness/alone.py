@@ -5,7 +5,7 @@ def run(site, options):
     trades = options.trades or (200_000 if options.quick else 2_000_000)
     results = []
     for nth in range(options.rounds):
-        config = site.fill(f"alone-{nth}", trades, symbols=10)
+        config, _ = site.fill(f"alone-{nth}", trades, symbols=10)
         topic = f"{config.stem}-stream"
         site.empty_tables()
         folder = site.folder / "sqlite"

@@ -15,7 +15,8 @@ def run(site, options):
     results = []
     for nth in range(options.rounds):
         site.empty_tables()
-        side = Fulltape(site, site.fill(f"audit-{site.runs}", trades, **ENDS_SOON))
+        config, _ = site.fill(f"audit-{site.runs}", trades, **ENDS_SOON)
+        side = Fulltape(site, config)
         drained(site, side, trades)
         for what, result in audits(site, ["--config", side.config], trades):
             results.append({"what": f"on the servers, {what}", "side": "fulltape", "round": nth} | result)

@@ -1,7 +1,10 @@
 """A log full of trades, drained to tables and archive: how fast, and for how much of the processors."""
 
 import time
+from decimal import Decimal, localcontext
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from .process import Failed
@@ -16,7 +19,7 @@ ENDS_SOON = {"archiver": ["idle_ms = 1000"]}
 def drained(site, side, trades, patience=900):
     """What a side does with a topic. Rate and CPU are counted from the tenth of the work on, of each part by itself;
     CPU also from the start of the processes, which is all there is of a part that is done at the first look."""
-    warm, began = {}, time.monotonic()
+    warm, began, servers = {}, time.monotonic(), site.servers_cpu_seconds()
     try:
         side.start()
         while True:
@@ -35,6 +38,7 @@ def drained(site, side, trades, patience=900):
         ended = time.monotonic()
         costs = {name: (cpu - warm[name][2]) / (trades - warm[name][0]) for name, _, cpu in side.parts()}
         whole = side.cpu_seconds() / trades
+        servers = site.servers_cpu_seconds() - servers
     finally:
         side.stop()
     before, since, _ = max(warm.values(), key=lambda part: part[1])
@@ -44,25 +48,41 @@ def drained(site, side, trades, patience=900):
         "cpu_us_per_event": cost * 1e6,
         "cpu_us_per_event_with_start": whole * 1e6,
         "cores": cost * rate,
+        "servers_cpu_us_per_event": servers / trades * 1e6,
         "peak_rss_mib": side.peak_mib(),
         "parts_cpu_us_per_event": {name: part * 1e6 for name, part in costs.items()},
     }
 
 
-def checked(site, side, trades, table=True, archive=True):
-    """Whether the side did its work: rows lost and doubled, in the table and in files."""
+def checked(site, issued, table=None, archive=None):
+    """Whether what was issued is there: rows lost and doubled, and whether their prices and quantities come to the same
+    sums, in the table and in files below a folder."""
     found = {}
+
+    def compare(where, distinct, rows, sums):
+        found[f"{where}_lost"], found[f"{where}_doubled"] = issued["events"] - distinct, rows - distinct
+        found[f"{where}_sums_wrong"] = int(sums != issued["sums"])
+
     if table:
         rows = site.rows()
-        found |= {"table_lost": trades - rows["distinct"], "table_doubled": rows["rows"] - rows["distinct"]}
+        compare("table", rows["distinct"], rows["rows"], rows["sums"])
     if archive:
-        folder = f"{side.folder}/trades"
+        folder = f"{archive}/trades"
         files = site.files(folder)
-        ids = pq.read_table(site.fetched(folder), columns=["symbol", "trade_id"], partitioning=None)
-        distinct = ids.group_by(["symbol", "trade_id"]).aggregate([]).num_rows
         found |= {"files": len(files), "mean_file_mib": sum(size for _, size, _ in files) / max(len(files), 1) / 2**20}
-        found |= {"archive_lost": trades - distinct, "archive_doubled": ids.num_rows - distinct}
+        columns = ["symbol", "trade_id", "price", "quantity"]
+        rows = pq.read_table(site.fetched(folder), columns=columns, partitioning=None)
+        distinct = rows.group_by(["symbol", "trade_id"]).aggregate([]).num_rows
+        compare("archive", distinct, rows.num_rows, {name: digits(rows[name]) for name in ("price", "quantity")})
     return found
+
+
+def digits(numbers):
+    """A column's sum as the digits of a number with 18 behind the point."""
+    whole = pc.sum(numbers.cast(pa.decimal256(76, 18))).as_py() or Decimal(0)
+    with localcontext() as exact:
+        exact.prec = 76
+        return str(int(whole.scaleb(18)))
 
 
 def sides(site, trades, table, archive, options):
@@ -97,7 +117,7 @@ def rounds(site, options, parts):
     """Of each part (its name, the table, whether there is an archive) rounds of all sides, in turn."""
     trades = options.trades or (200_000 if options.quick else TRADES)
     site.warm_up(trades // 2)
-    site.fill_once("drain", trades)
+    issued = site.fill_once("drain", trades)
     results = []
 
     def note(what, side, nth, result):
@@ -111,15 +131,16 @@ def rounds(site, options, parts):
                 side = make()
                 result = drained(site, side, trades)
                 by_second = getattr(side, "table", table) == "trades_by_second"
-                result |= checked(site, side, trades, table=table and not by_second, archive=archive)
+                result |= checked(site, issued, table and not by_second, archive and side.folder)
                 if by_second:
                     result["table_lost"] = trades - tutorial_rows(site)
                 note(what, name, nth, result)
             # What stands below only one of the roles.
             if not (table and archive):
                 site.empty_tables()
-                loop = "tables" if table else "archive"
-                note(what, "bare loop", nth, site.limits(loop, "--topic", "drain-stream", "--trades", trades))
+                loop, folder = ("tables", None) if table else ("archive", "/bench/limits")
+                result = site.limits(loop, "--topic", "drain-stream", "--trades", trades)
+                note(what, "bare loop", nth, result | checked(site, issued, table, folder))
     return results
 
 

@@ -15,8 +15,9 @@ def run(site, options):
     files = sorted(archive.glob("*.csv"))
     results = []
     for nth in range(options.rounds):
-        data = site.folder / "embedded"
-        shutil.rmtree(data, ignore_errors=True)
+        data, bare = site.folder / "embedded", site.folder / "bare"
+        for folder in (data, bare):
+            shutil.rmtree(folder, ignore_errors=True)
         sources = [word for file in files for word in ("--source", f"replay:{file}")]
         sides = {
             "fulltape": [site.binary(), "up", "--once", "--data", data, *sources],
@@ -26,7 +27,7 @@ def run(site, options):
                 "--trades",
                 trades,
                 "--folder",
-                site.folder / "bare",
+                bare,
                 *files,
             ],
         }

@@ -34,7 +34,7 @@ def shipped_bytes(site):
 
 def first_row(site, name):
     """From the start of the process until the trades that wait for it are in the table."""
-    config = site.fill(f"first-{site.runs}", FIRST)
+    config, _ = site.fill(f"first-{site.runs}", FIRST)
     site.empty_tables()
     topic = f"{config.stem}-stream"
     side = Fulltape(site, config, ("processor",)) if name == "fulltape" else Spark(site, "spark", topic, archive=False)

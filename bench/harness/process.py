@@ -51,7 +51,7 @@ class Process:
             if not entry.name.isdigit():
                 continue
             try:
-                fields = Path(entry.path, "stat").read_text().rsplit(")", 1)[1].split()
+                fields = stat(entry.name)
             except (FileNotFoundError, ProcessLookupError, PermissionError):
                 continue
             if int(fields[3]) == self.child.pid:
@@ -59,7 +59,7 @@ class Process:
 
     def cpu_seconds(self):
         """User and system time, of children that have ended as well."""
-        return sum(sum(map(int, fields[11:15])) for _, fields in self.members()) / TICKS
+        return sum(used(fields) for _, fields in self.members())
 
     def rss(self):
         """Bytes."""
@@ -116,6 +116,16 @@ class Process:
             known = highest(members[0][0]) if len(members) == 1 else 0
             self.peak = max(self.peak, known, sum(int(fields[21]) * PAGE for _, fields in members))
             time.sleep(0.2 if time.monotonic() < self.began + 10 else 0.5)
+
+
+def stat(process):
+    """The fields of a process's stat behind its name."""
+    return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+
+
+def used(fields):
+    """User and system time, that of its ended children as well, in seconds."""
+    return sum(map(int, fields[11:15])) / TICKS
 
 
 def highest(process):

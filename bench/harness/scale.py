@@ -25,9 +25,9 @@ def run(site, options):
         for what, symbols, partitions in shapes:
             site.empty_tables()
             name = f"scale-{site.runs}"
-            config = site.fill(name, trades, symbols, partitions, **ENDS_SOON)
+            config, issued = site.fill(name, trades, symbols, partitions, **ENDS_SOON)
             side = Fulltape(site, config)
-            result = drained(site, side, trades) | checked(site, side, trades)
+            result = drained(site, side, trades) | checked(site, issued, True, side.folder)
             label = f"{symbols} symbols" if what == "symbols" else f"{partitions} partitions, {symbols} symbols"
             results.append({"what": label, "side": "fulltape", "round": nth} | result)
             options.tell(results[-1])
@@ -40,7 +40,8 @@ def long_run(site, options, trades):
     """CPU and memory of each role in each tenth of a long drain."""
     site.empty_tables()
     name = f"scale-{site.runs}"
-    side = Fulltape(site, site.fill(name, trades))
+    config, issued = site.fill(name, trades)
+    side = Fulltape(site, config)
     results, tenths, deadline = [], {}, time.monotonic() + PATIENCE
     try:
         side.start()
@@ -66,6 +67,6 @@ def long_run(site, options, trades):
             time.sleep(0.25)
     finally:
         side.stop()
-    results.append({"what": f"all of {trades}", "side": "fulltape", "round": 0} | checked(site, side, trades))
+    results.append({"what": f"all of {trades}", "side": "fulltape", "round": 0} | checked(site, issued, True, side.folder))
     options.tell(results[-1])
     return results

@@ -8,7 +8,7 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from .process import Failed, Process, run
+from .process import Failed, Process, run, stat, used
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fulltape"
@@ -27,7 +27,9 @@ class Site:
         self.folder = Path(tempfile.mkdtemp(prefix="fulltape-bench."))
         self.environment = {"FULLTAPE_CLUSTER_DIR": str(self.folder / "cluster"), "FULLTAPE_BIN": str(self.binary())}
         self.is_up = self.is_warm = False
-        self.filled = set()
+        # What is in topics that several benchmarks read.
+        self.filled = {}
+        self.servers = []
         self.processes = []
         self.runs = 0
 
@@ -40,6 +42,8 @@ class Site:
             self.is_up = True
             self.cluster("up")
             self.cluster("cqlsh", "-e", SPARK_TABLE)
+            status = [line.split() for line in self.cluster("status").splitlines()]
+            self.servers = [int(words[1]) for words in status[1:]]
 
     def warm_up(self, trades=1_000_000):
         """So much work for the servers that counts in nothing: freshly started they take ten times as long, at the cost
@@ -47,10 +51,15 @@ class Site:
         self.up()
         if not self.is_warm:
             self.is_warm = True
-            config = self.fill("warm-up", trades)
+            config, _ = self.fill("warm-up", trades)
             self.empty_tables()
             for loop in ("tables", "archive"):
                 self.limits(loop, "--topic", f"{config.stem}-stream", "--trades", trades)
+
+    def servers_cpu_seconds(self):
+        """What brokers, tables and file system have used of the processors so far."""
+        self.up()
+        return sum(used(stat(server)) for server in self.servers)
 
     def close(self):
         # Whatever a failure has left running.
@@ -108,16 +117,15 @@ hdfs.root = "/bench/{name}"
         return path
 
     def fill(self, name, trades, symbols=10, partitions=6, **settings):
-        """A topic with so many trades; its settings file."""
+        """A topic with so many trades; its settings file, and what was issued."""
         config = self.config(name, partitions=partitions, **settings)
-        self.limits("produce", "--topic", f"{name}-stream", "--trades", trades, "--symbols", symbols)
-        return config
+        return config, self.limits("produce", "--topic", f"{name}-stream", "--trades", trades, "--symbols", symbols)
 
     def fill_once(self, name, trades):
-        """The same, for benchmarks that read the same topic."""
+        """The same, for benchmarks that read the same topic; what was issued."""
         if name not in self.filled:
-            self.fill(name, trades)
-            self.filled.add(name)
+            _, self.filled[name] = self.fill(name, trades)
+        return self.filled[name]
 
     def forget_topics(self):
         """Deletes what earlier runs used: with 636 partitions more the brokers took 1.1 cores instead of 0.5 for 1,000

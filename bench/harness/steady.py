@@ -64,13 +64,14 @@ def steady(site, name, rate, warm_up, seconds):
         produce(before, 0).result(2 * warm_up + 60)
         began = time.monotonic()
         until(lambda: has_read(side, before), CATCH_UP_SECONDS, f"{name} catches up", pause=0.25)
-        since, cpu = time.monotonic(), side.cpu_seconds()
+        since, cpu, servers = time.monotonic(), side.cpu_seconds(), site.servers_cpu_seconds()
         producer = produce(measured, before)
         while producer.child.poll() is None:
             side.check()
             time.sleep(0.05)
         cpu, took = side.cpu_seconds() - cpu, time.monotonic() - since
-        producer.result(1)
+        servers = site.servers_cpu_seconds() - servers
+        issued = producer.result(1) | {"events": trades}
         table = observer.result(CATCH_UP_SECONDS + 60)
         until(lambda: side.done() >= trades, 180, f"{name} archives the rest")
         archived = time.monotonic() - since
@@ -81,12 +82,13 @@ def steady(site, name, rate, warm_up, seconds):
         "seconds_until_archived": archived,
         "cpu_us_per_event": cpu / (rate * took) * 1e6,
         "cores": cpu / took,
+        "servers_cpu_us_per_event": servers / (rate * took) * 1e6,
         "peak_rss_mib": side.peak_mib(),
         "seen_lost": table["missing"],
         "event_to_table_ms": table["event_to_table_ms"],
         "event_to_file_s": until_file(site, side, before),
     }
-    return found | checked(site, side, trades)
+    return found | checked(site, issued, True, side.folder)
 
 
 def is_ready(side):

@@ -121,7 +121,11 @@ pub struct Datasets {
     waiting: usize,
 }
 
+/// A file that is full: the dataset's name, and what is in it.
+pub type Full = (&'static str, Bytes);
+
 struct Dataset {
+    name: &'static str,
     schema: SchemaRef,
     properties: WriterProperties,
     writer: ArrowWriter<Vec<u8>>,
@@ -132,7 +136,7 @@ impl Datasets {
     /// If the encoder refuses its settings.
     pub fn new() -> anyhow::Result<Self> {
         let rising = ["trade_id", "trade_time", "event_time", "received_at", "appended_at", "offset"];
-        let trades = Dataset::new(trades_schema(), rising.into_iter().fold(properties(), growing).build())?;
+        let trades = Dataset::new("trades", trades_schema(), rising.into_iter().fold(properties(), growing).build())?;
         let header = |part: &str| ColumnPath::new(["headers", "list", "element", part].map(str::to_owned).to_vec());
         let (value, header_value) = (ColumnPath::from("value"), header("value"));
         let raw = ["appended_at", "offset"].into_iter().fold(properties(), growing);
@@ -141,7 +145,7 @@ impl Datasets {
         let raw = [ColumnPath::from("key"), value, header("name"), header_value]
             .into_iter()
             .fold(raw, |raw, path| raw.set_column_statistics_enabled(path, EnabledStatistics::None));
-        let raw = Dataset::new(raw_schema(), raw.build())?;
+        let raw = Dataset::new("raw", raw_schema(), raw.build())?;
         Ok(Self { trades, raw, columns: Columns::new(), waiting: 0 })
     }
 
@@ -155,7 +159,7 @@ impl Datasets {
         value: &[u8],
         headers: impl Iterator<Item = (&'h str, &'h [u8])>,
         stamp: Stamp,
-    ) -> anyhow::Result<Vec<Bytes>> {
+    ) -> anyhow::Result<Vec<Full>> {
         self.columns.push(row, value, headers, stamp)?;
         self.waiting += 1;
         if self.waiting < BATCH_ROWS {
@@ -183,21 +187,21 @@ impl Datasets {
     ///
     /// # Errors
     /// If the encoder fails.
-    pub fn finish(mut self) -> anyhow::Result<Vec<Bytes>> {
+    pub fn finish(mut self) -> anyhow::Result<Vec<Full>> {
         self.encode()?;
         Ok(vec![self.trades.finished()?, self.raw.finished()?])
     }
 }
 
 impl Dataset {
-    fn new(schema: SchemaRef, properties: WriterProperties) -> anyhow::Result<Self> {
+    fn new(name: &'static str, schema: SchemaRef, properties: WriterProperties) -> anyhow::Result<Self> {
         let writer = ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties.clone()))?;
-        Ok(Self { schema, properties, writer })
+        Ok(Self { name, schema, properties, writer })
     }
 
-    fn finished(&mut self) -> anyhow::Result<Bytes> {
+    fn finished(&mut self) -> anyhow::Result<Full> {
         let next = ArrowWriter::try_new(Vec::new(), self.schema.clone(), Some(self.properties.clone()))?;
-        Ok(std::mem::replace(&mut self.writer, next).into_inner()?.into())
+        Ok((self.name, std::mem::replace(&mut self.writer, next).into_inner()?.into()))
     }
 }
 
@@ -354,11 +358,11 @@ impl Drain {
     }
 }
 
-async fn write(url: &str, folder: &str, files: mpsc::Receiver<Bytes>) -> anyhow::Result<()> {
+async fn write(url: &str, folder: &str, files: mpsc::Receiver<Full>) -> anyhow::Result<()> {
     let client = ClientBuilder::new().with_url(url).with_user("fulltape").build()?;
     client.delete(folder, true).await?;
     let files = stream::unfold(files, |mut files| async move { Some((files.recv().await?, files)) }).enumerate();
-    let put = |(nth, file)| put(&client, format!("{folder}/{nth}"), file);
+    let put = |(nth, (dataset, file))| put(&client, format!("{folder}/{dataset}/{nth}.parquet"), file);
     files.map(put).buffer_unordered(AT_ONCE).try_collect().await
 }
 
@@ -405,10 +409,10 @@ pub fn encode_all(amount: &Amount) -> anyhow::Result<Value> {
         let headers = [("origin", "live"), ("received_at", &received), ("source", "bench")];
         let headers = headers.iter().map(|(name, value)| (*name, value.as_bytes()));
         let full = datasets.push(&Row::from(&event), text.as_bytes(), headers, stamp)?;
-        bytes += full.iter().map(Bytes::len).sum::<usize>();
+        bytes += full.iter().map(|(_, file)| file.len()).sum::<usize>();
         meter.add(1);
     }
-    bytes += datasets.finish()?.iter().map(Bytes::len).sum::<usize>();
+    bytes += datasets.finish()?.iter().map(|(_, file)| file.len()).sum::<usize>();
     let mut line = meter.line()?;
     line["bytes_per_event"] = json!(bytes as f64 / amount.trades as f64);
     Ok(line)

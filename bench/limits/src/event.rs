@@ -4,7 +4,7 @@ use anyhow::Context;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::Amount;
 use crate::meter::Meter;
@@ -14,10 +14,14 @@ pub const SCALE: u32 = 8;
 
 const UNIT: u64 = 10_u64.pow(SCALE);
 
+/// The same in the lake.
+const LAKE_SCALE: u32 = 18;
+
 /// A market that issues trades of several symbols in turn, ids without a gap.
 pub struct Tape {
     symbols: Vec<Listing>,
     issued: u64,
+    sums: Sums,
     random: SmallRng,
 }
 
@@ -31,7 +35,12 @@ impl Tape {
     /// A market of so many symbols.
     pub fn of(symbols: usize) -> Self {
         let listing = |n| Listing { name: format!("S{n:04}USDT"), next: 1_000_000, price: (n as u64 % 97 + 1) * UNIT };
-        Self { symbols: (0..symbols).map(listing).collect(), issued: 0, random: SmallRng::seed_from_u64(7) }
+        Self {
+            symbols: (0..symbols).map(listing).collect(),
+            issued: 0,
+            sums: Sums::default(),
+            random: SmallRng::seed_from_u64(7),
+        }
     }
 
     /// Writes the next event; returns its symbol's number and name.
@@ -45,6 +54,8 @@ impl Tape {
         let step = UNIT / 1_000;
         listing.price = (listing.price + self.random.random_range(0..=2) * step).saturating_sub(step).max(step);
         let (price, quantity) = (listing.price, self.random.random_range(1..100_000_u64) * (UNIT / 100_000));
+        let sums = self.sums.add((price.into(), SCALE), (quantity.into(), SCALE));
+        sums.expect("the lake has more digits");
         event.clear();
         write!(
             event,
@@ -59,6 +70,11 @@ impl Tape {
         )
         .expect("text takes what is written");
         (nth, &self.symbols[nth].name)
+    }
+
+    /// Of all that it has issued.
+    pub fn sums(&self) -> Sums {
+        self.sums
     }
 }
 
@@ -99,15 +115,43 @@ pub fn digits(text: &str) -> anyhow::Result<i64> {
     Ok(whole.parse::<i64>()? * UNIT as i64 + rest.parse::<i64>()?)
 }
 
-/// The digits of a number at the scale of the lake, 18.
+/// The digits of a number at the scale of the lake.
 ///
 /// # Errors
 /// If it is no number, or has more digits behind the point.
 pub fn lake_digits(text: &str) -> anyhow::Result<i128> {
     let (whole, rest) = text.split_once('.').unwrap_or((text, ""));
-    let missing = 18_u32.checked_sub(rest.len() as u32).with_context(|| format!("too many digits in {text:?}"))?;
+    let missing = LAKE_SCALE.checked_sub(rest.len() as u32).with_context(|| format!("too many digits in {text:?}"))?;
     let fraction = if rest.is_empty() { 0 } else { rest.parse::<i128>()? };
-    Ok(whole.parse::<i128>()? * 10_i128.pow(18) + fraction * 10_i128.pow(missing))
+    Ok(whole.parse::<i128>()? * 10_i128.pow(LAKE_SCALE) + fraction * 10_i128.pow(missing))
+}
+
+/// Sums of prices and of quantities, at the scale of the lake: what every store must come to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sums {
+    price: i128,
+    quantity: i128,
+}
+
+impl Sums {
+    /// Adds a trade's digits, so many of them behind the point.
+    ///
+    /// # Errors
+    /// If there are more than the lake has.
+    pub fn add(&mut self, price: (i128, u32), quantity: (i128, u32)) -> anyhow::Result<()> {
+        let at_lake = |(digits, scale): (i128, u32)| {
+            let missing = LAKE_SCALE.checked_sub(scale).context("too many digits behind the point")?;
+            digits.checked_mul(10_i128.pow(missing)).context("a number too large")
+        };
+        self.price += at_lake(price)?;
+        self.quantity += at_lake(quantity)?;
+        Ok(())
+    }
+
+    /// As text: JSON's numbers would be rounded.
+    pub fn json(self) -> Value {
+        json!({ "price": self.price.to_string(), "quantity": self.quantity.to_string() })
+    }
 }
 
 /// Parses events that are in memory.

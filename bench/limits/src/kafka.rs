@@ -89,7 +89,9 @@ impl Produce {
         producer.flush(PATIENCE)?;
         let unknown = producer.context().failed.load(Ordering::Relaxed);
         anyhow::ensure!(unknown == 0, "{}: whether {unknown} records are there is not known", self.to.topic);
-        meter.line()
+        let mut line = meter.line()?;
+        line["sums"] = tape.sums().json();
+        Ok(line)
     }
 }
 

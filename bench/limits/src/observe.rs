@@ -7,16 +7,18 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::Args;
 use futures::TryStreamExt;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::statement::Consistency;
 use scylla::statement::prepared::PreparedStatement;
-use scylla::value::CqlTimestamp;
+use scylla::value::{CqlDecimal, CqlTimestamp};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::event::Sums;
 use crate::kafka::now_micros;
 use crate::runtime;
 
@@ -47,7 +49,7 @@ pub struct Observe {
     patience_seconds: u64,
 }
 
-const IDS: &str = "SELECT trade_id FROM crypto_ks.trades WHERE symbol = ? AND hour = ?";
+const ROWS: &str = "SELECT trade_id, price, quantity FROM crypto_ks.trades WHERE symbol = ? AND hour = ?";
 
 /// Counts the rows of the table `trades` that `produce` has issued.
 #[derive(Debug, Args)]
@@ -62,20 +64,31 @@ impl Count {
             let session: Session = SessionBuilder::new().known_node(&self.contact).build().await?;
             let partitions = session.query_iter("SELECT DISTINCT symbol, hour FROM crypto_ks.trades", ()).await?;
             let partitions: Vec<(String, CqlTimestamp)> = partitions.rows_stream()?.try_collect().await?;
-            let ids = session.prepare(IDS).await?;
-            let (mut rows, mut distinct) = (0_u64, 0_usize);
+            let all = session.prepare(ROWS).await?;
+            let (mut rows, mut distinct, mut sums) = (0_u64, 0_usize, Sums::default());
             let mut of_symbol: BTreeMap<String, HashSet<i64>> = BTreeMap::new();
             for partition in partitions {
-                let mut found = session.execute_iter(ids.clone(), &partition).await?.rows_stream::<(i64,)>()?;
+                let mut found = session.execute_iter(all.clone(), &partition).await?.rows_stream()?;
                 let seen = of_symbol.entry(partition.0).or_default();
-                while let Some((id,)) = found.try_next().await? {
+                while let Some((id, price, quantity)) = found.try_next().await? {
                     rows += 1;
                     distinct += usize::from(seen.insert(id));
+                    sums.add(digits(&price)?, digits(&quantity)?)?;
                 }
             }
-            Ok(json!({ "rows": rows, "distinct": distinct }))
+            Ok(json!({ "rows": rows, "distinct": distinct, "sums": sums.json() }))
         })
     }
+}
+
+/// A number's digits, and how many of them are behind the point.
+fn digits(number: &CqlDecimal) -> anyhow::Result<(i128, u32)> {
+    let (bytes, scale) = number.as_signed_be_bytes_slice_and_exponent();
+    let first = bytes.first().copied().context("a number without digits")?;
+    let mut wide = [if first < 0x80 { 0 } else { 0xff }; 16];
+    let at = wide.len().checked_sub(bytes.len()).context("a number too large")?;
+    wide[at..].copy_from_slice(bytes);
+    Ok((i128::from_be_bytes(wide), u32::try_from(scale)?))
 }
 
 impl Observe {

@@ -4,12 +4,11 @@ use std::path::PathBuf;
 use std::sync::mpsc;
 
 use anyhow::Context;
-use bytes::Bytes;
 use clap::Args;
 use rusqlite::{Connection, params};
 use serde_json::Value;
 
-use crate::archive::{Datasets, Row, Stamp};
+use crate::archive::{Datasets, Full, Row, Stamp};
 use crate::event::{Event, Tape};
 use crate::meter::Meter;
 use crate::{Amount, empty_folder};
@@ -49,7 +48,7 @@ pub struct Embedded {
     /// How many trades the files have.
     #[arg(long)]
     trades: u64,
-    /// Emptied first.
+    /// Emptied first, at the cost of this run if there is anything.
     #[arg(long)]
     folder: PathBuf,
     /// Named SYMBOL-trades-DATE.csv.
@@ -212,8 +211,8 @@ fn owned(symbol: &str, line: &str) -> anyhow::Result<Owned> {
 fn archive(folder: &std::path::Path, batches: mpsc::Receiver<(i64, std::sync::Arc<Vec<Owned>>)>) -> anyhow::Result<()> {
     let mut datasets = Datasets::new()?;
     let mut nth = 0;
-    let mut put = |file: Bytes| {
-        let mut open = std::fs::File::create(folder.join(format!("{nth}.parquet")))?;
+    let mut put = |(dataset, file): Full| {
+        let mut open = std::fs::File::create(folder.join(format!("{dataset}-{nth}.parquet")))?;
         nth += 1;
         std::io::Write::write_all(&mut open, &file)?;
         anyhow::Ok(open.sync_all()?)
