@@ -14,7 +14,8 @@ from .site import CHECKOUT, Site, Stolen, commit, machine
 
 BENCHES = {
     "drain": "a log of 2,000,000 trades into tables and archive, against Spark",
-    "stores": "the same log into tables alone and into the archive alone, against Spark and bare loops",
+    "tables": "the same log into tables alone, against Spark and a bare loop",
+    "archive": "a log of 10,000,000 trades into the archive alone, against Spark and a bare loop",
     "steady": "1,000, 5,000 and 10,000 trades a second for a minute, against Spark",
     "ingest": "WebSocket to Kafka, against Python clients and a bare loop",
     "embedded": "a replay of 5,000,000 trades in one process, against a bare loop; and its audit",

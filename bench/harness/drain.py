@@ -85,20 +85,20 @@ def digits(numbers):
         return str(int(whole.scaleb(18)))
 
 
-def sides(site, trades, table, archive, options):
+def sides(site, topic, trades, table, archive, options):
     """Constructors, in the order of a round."""
     roles = ("processor",) * bool(table) + ("archiver",) * archive
     # What is done can be counted by batches only.
     batches = ("--at-once", trades // 10)
 
     def fulltape():
-        return Fulltape(site, site.config(f"drain-{site.runs}", topic="drain-stream", **ENDS_SOON), roles)
+        return Fulltape(site, site.config(f"drain-{site.runs}", topic=topic, **ENDS_SOON), roles)
 
     def spark():
-        return Spark(site, "spark", "drain-stream", table, archive, more=batches)
+        return Spark(site, "spark", topic, table, archive, more=batches)
 
     def tutorial():
-        return Spark(site, "spark-tutorial", "drain-stream", "trades_by_second", archive, standalone=True, more=batches)
+        return Spark(site, "spark-tutorial", topic, "trades_by_second", archive, standalone=True, more=batches)
 
     chosen = {"fulltape": fulltape}
     if (table and archive) or not options.quick:
@@ -109,38 +109,36 @@ def sides(site, trades, table, archive, options):
 
 
 def run(site, options):
-    """Rounds of all sides, in turn."""
-    return rounds(site, options, (("tables and archive", "trades", True),))
-
-
-def rounds(site, options, parts):
-    """Of each part (its name, the table, whether there is an archive) rounds of all sides, in turn."""
     trades = options.trades or (200_000 if options.quick else TRADES)
-    site.warm_up(trades // 2)
-    issued = site.fill_once("drain", trades)
+    return rounds(site, options, "tables and archive", trades, table="trades", archive=True)
+
+
+def rounds(site, options, what, trades, table=None, archive=False):
+    """Rounds of all sides, in turn, with a log of so many trades."""
+    site.warm_up(min(trades, TRADES) // 2)
+    topic, issued = site.fill_once(trades)
     results = []
 
-    def note(what, side, nth, result):
+    def note(side, nth, result):
         results.append({"what": what, "side": side, "round": nth} | result)
         options.tell(results[-1])
 
-    for what, table, archive in parts:
-        for nth in range(options.rounds):
-            for name, make in sides(site, trades, table, archive, options).items():
-                site.empty_tables()
-                side = make()
-                result = drained(site, side, trades)
-                by_second = getattr(side, "table", table) == "trades_by_second"
-                result |= checked(site, issued, table and not by_second, archive and side.folder)
-                if by_second:
-                    result["table_lost"] = trades - tutorial_rows(site)
-                note(what, name, nth, result)
-            # What stands below only one of the roles.
-            if not (table and archive):
-                site.empty_tables()
-                loop, folder = ("tables", None) if table else ("archive", "/bench/limits")
-                result = site.limits(loop, "--topic", "drain-stream", "--trades", trades)
-                note(what, "bare loop", nth, result | checked(site, issued, table, folder))
+    for nth in range(options.rounds):
+        for name, make in sides(site, topic, trades, table, archive, options).items():
+            site.empty_tables()
+            side = make()
+            result = drained(site, side, trades)
+            by_second = getattr(side, "table", table) == "trades_by_second"
+            result |= checked(site, issued, table and not by_second, archive and side.folder)
+            if by_second:
+                result["table_lost"] = trades - tutorial_rows(site)
+            note(name, nth, result)
+        # What stands below only one of the roles.
+        if not (table and archive):
+            site.empty_tables()
+            loop, folder = ("tables", None) if table else ("archive", "/bench/limits")
+            result = site.limits(loop, "--topic", topic, "--trades", trades)
+            note("bare loop", nth, result | checked(site, issued, table, folder))
     return results
 
 

@@ -27,7 +27,7 @@ class Site:
         self.folder = Path(tempfile.mkdtemp(prefix="fulltape-bench."))
         self.environment = {"FULLTAPE_CLUSTER_DIR": str(self.folder / "cluster"), "FULLTAPE_BIN": str(self.binary())}
         self.is_up = self.is_warm = False
-        # What is in topics that several benchmarks read.
+        # What is in topics that several benchmarks read, by name.
         self.filled = {}
         self.servers = []
         self.processes = []
@@ -121,19 +121,20 @@ hdfs.root = "/bench/{name}"
         config = self.config(name, partitions=partitions, **settings)
         return config, self.limits("produce", "--topic", f"{name}-stream", "--trades", trades, "--symbols", symbols)
 
-    def fill_once(self, name, trades):
-        """The same, for benchmarks that read the same topic; what was issued."""
-        if name not in self.filled:
-            _, self.filled[name] = self.fill(name, trades)
-        return self.filled[name]
+    def fill_once(self, trades):
+        """The same, for benchmarks that read the same topic: its name, and what was issued."""
+        name = f"drain-of-{trades}"
+        if f"{name}-stream" not in self.filled:
+            _, issued = self.fill(name, trades)
+            self.filled[f"{name}-stream"] = issued
+        return f"{name}-stream", self.filled[f"{name}-stream"]
 
     def forget_topics(self):
         """Deletes what earlier runs used: with 636 partitions more the brokers took 1.1 cores instead of 0.5 for 1,000
         trades a second, and whoever waited for them took seconds."""
         admin = AdminClient({"bootstrap.servers": BROKERS, "log_level": 4})
-        kept = {f"{name}-stream" for name in self.filled}
         try:
-            topics = [topic for topic in admin.list_topics(timeout=30).topics if topic not in kept]
+            topics = [topic for topic in admin.list_topics(timeout=30).topics if topic not in self.filled]
             # Kafka's own, and those of scripts/cluster.
             topics = [topic for topic in topics if not topic.startswith(("__", "crypto-"))]
             for deleted in admin.delete_topics(topics, operation_timeout=30).values() if topics else ():

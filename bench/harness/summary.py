@@ -47,8 +47,8 @@ ROWS = [
     (f"{A_MESSAGE} at 5,000 a second", "ingest", TRICKLE, "cpu_us_per_event", "µs", TUNED),
     (f"{A_MESSAGE} at the highest rate", "ingest", HIGHEST, "cpu_us_per_event", "µs", LIMIT),
     (f"{A_MESSAGE} at 5,000 a second", "ingest", TRICKLE, "cpu_us_per_event", "µs", LIMIT),
-    ("log to tables, rate", "stores", "tables", "per_second", "/s", LIMIT),
-    ("log to archive, rate", "stores", "archive", "per_second", "/s", LIMIT),
+    ("log to tables, rate", "tables", "tables", "per_second", "/s", LIMIT),
+    ("log to archive, rate", "archive", "archive", "per_second", "/s", LIMIT),
     ("replay in one process, rate", "embedded", "replay", "per_second", "/s", LIMIT),
 ]
 
