@@ -40,8 +40,8 @@ pub struct Observe {
     /// How many of them come while caches and compilers get warm, and are left out of the quantiles.
     #[arg(long)]
     warm_up: u64,
-    /// How long each symbol's reader waits before it asks again. Asking costs the servers more than a thousand trades a
-    /// second do: every 20 ms, and rows at ten thousand a second come twice as late.
+    /// How long each symbol's reader waits before it asks again. Asking costs the servers much: every 20 ms, and rows at
+    /// ten thousand a second come twice as late.
     #[arg(long, default_value_t = 50)]
     interval_ms: u64,
     /// How long to wait for the next row before the rest counts as lost.
