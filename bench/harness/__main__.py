@@ -39,8 +39,8 @@ def tell(result, stolen):
 def main():
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="name", help=", ".join(BENCHES) + "; all of them if none is named")
-    parser.add_argument("--rounds", type=int, help="3 unless told, 1 with --quick")
-    parser.add_argument("--trades", type=int, help="instead of each benchmark's own number")
+    parser.add_argument("--rounds", type=int, help="3 unless told, 1 with --quick; fewer than 3 write no results")
+    parser.add_argument("--trades", type=int, help="so many in those that drain or replay; writes no results")
     parser.add_argument("--quick", action="store_true", help="less of everything, one round: whether it works")
     parser.add_argument(
         "--plot", action="store_true", help="renew the README's picture and tables from bench/results, and exit"
@@ -76,7 +76,8 @@ def main():
                 failed.append(name)
                 continue
             print(report.table(results), flush=True)
-            if not options.quick:
+            # What the README shows are medians of rounds of the whole.
+            if not options.quick and options.rounds >= 3 and not options.trades:
                 day = datetime.date.today().isoformat()
                 report.write(CHECKOUT / f"bench/results/{name}.json", name, results, facts | {"date": day})
     finally:

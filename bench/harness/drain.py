@@ -8,27 +8,28 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from .process import Failed
-from .sides import Fulltape, Spark
+from .sides import Fulltape, Part, Spark
 
 TRADES = 2_000_000
 
-# A file ends when nothing has come for as long: at the end of a drain there is nothing more to come.
-ENDS_SOON = {"archiver": ["idle_ms = 1000"]}
+# A file ends when nothing has come for as long: longer than brokers gather the last records of a drain.
+ENDS_SOON = {"archiver": ["idle_ms = 2500"]}
 
 
 def drained(site, side, trades, patience=900):
     """What a side does with a topic. Rate and CPU are counted from the tenth of the work on, of each part by itself;
     CPU also from the start of the processes, which is all there is of a part that is done at the first look."""
-    warm, began, servers = {}, time.monotonic(), site.servers_cpu_seconds()
+    warm, began = {}, time.monotonic()
     try:
         side.start()
         while True:
             side.check()
             parts = list(side.parts())
-            for name, read, cpu in parts:
-                if name not in warm and read >= trades / 10:
+            for part in parts:
+                if part.name not in warm and part.least >= trades / 10:
                     # With few trades, one may have read them all before it is first looked at.
-                    warm[name] = (read, time.monotonic(), cpu) if read < trades else (0, began, 0)
+                    warm[part.name] = (part, time.monotonic()) if part.least < trades else (Part(part.name), began)
+                    servers, servers_since = site.servers_cpu_seconds(), time.monotonic()
             if len(warm) == len(parts) and side.done() >= trades:
                 break
             if time.monotonic() > began + patience:
@@ -36,19 +37,20 @@ def drained(site, side, trades, patience=900):
             # Not more often than a fiftieth of the time shows: whoever asks for metrics uses the side's processor time.
             time.sleep(max(0.25, (time.monotonic() - began) / 50))
         ended = time.monotonic()
-        costs = {name: (cpu - warm[name][2]) / (trades - warm[name][0]) for name, _, cpu in side.parts()}
+        used = {part.name: part.cpu - warm[part.name][0].cpu for part in side.parts()}
+        costs = {name: cpu / (trades - warm[name][0].read) for name, cpu in used.items()}
         whole = side.cpu_seconds() / trades
-        servers = site.servers_cpu_seconds() - servers
+        servers = (site.servers_cpu_seconds() - servers) / max(time.monotonic() - servers_since, 0.1)
     finally:
         side.stop()
-    before, since, _ = max(warm.values(), key=lambda part: part[1])
-    rate, cost = (trades - before) / (ended - since), sum(costs.values())
+    before, since = max(warm.values(), key=lambda begun: begun[1])
+    rate, cost = (trades - before.least) / (ended - since), sum(costs.values())
     return {
         "per_second": rate,
         "cpu_us_per_event": cost * 1e6,
         "cpu_us_per_event_with_start": whole * 1e6,
         "cores": cost * rate,
-        "servers_cpu_us_per_event": servers / trades * 1e6,
+        "servers_cores": servers,
         "peak_rss_mib": side.peak_mib(),
         "parts_cpu_us_per_event": {name: part * 1e6 for name, part in costs.items()},
     }

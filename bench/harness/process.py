@@ -23,6 +23,7 @@ class Process:
     def __init__(self, name, command, folder, environment=None):
         self.name, self.log = name, Path(folder) / f"{name}.log"
         self.offset = 0
+        self.stopped = False
         self.peak, self.began = 0, time.monotonic()
         with open(self.log, "wb") as log:
             self.child = subprocess.Popen(
@@ -91,6 +92,9 @@ class Process:
 
     def stop(self, by=signal.SIGTERM, patience=30):
         """Ends it, and what it has started."""
+        if self.stopped:
+            return
+        self.stopped = True
         for last in (by, signal.SIGKILL):
             if self.child.poll() is not None:
                 break

@@ -1,4 +1,4 @@
-"""Raw results into medians, spread and ratios: a table, a file, a plot."""
+"""Raw results into medians, spread and ratios: a table, a file."""
 
 import json
 import statistics

@@ -50,12 +50,14 @@ def long_run(site, options, trades):
             side.check()
             if time.monotonic() > deadline:
                 raise Failed(f"{side.name}: {tenths} of {trades} trades after {PATIENCE} s")
-            for role, read, cpu in side.parts():
+            for part in side.parts():
+                role = part.name
                 tenth, before, used = tenths.setdefault(role, (0, 0, 0.0))
-                if read < trades * (tenth + 1) / 10 or tenth == 10:
+                if part.read < trades * (tenth + 1) / 10 or tenth == 10:
                     continue
-                tenths[role] = (tenth + 1, read, cpu)
-                result = {"cpu_us_per_event": (cpu - used) / (read - before) * 1e6, "rss_mib": processes[role].rss() / 2**20}
+                tenths[role] = (tenth + 1, part.read, part.cpu)
+                cost = (part.cpu - used) / (part.read - before)
+                result = {"cpu_us_per_event": cost * 1e6, "rss_mib": processes[role].rss() / 2**20}
                 what = f"{role}, tenth {tenth + 1} of {trades}"
                 results.append({"what": what, "side": "fulltape", "round": 0} | result)
                 options.tell(results[-1])

@@ -4,6 +4,7 @@ import shutil
 import socket
 import sys
 import urllib.request
+from dataclasses import dataclass
 
 from .process import Failed, run
 from .site import BROKERS, CACHE, CHECKOUT, HDFS
@@ -15,6 +16,16 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What works by itself: trades that it has read, those of its slowest query, and its processor time so far."""
+
+    name: str
+    read: float = 0
+    least: float = 0
+    cpu: float = 0
 
 
 class Side:
@@ -31,7 +42,7 @@ class Side:
         return sum(process.cpu_seconds() for process in self.processes)
 
     def parts(self):
-        """What works by itself: name, trades read, processor time so far."""
+        """What works by itself, as far as it is."""
         raise NotImplementedError
 
     def rss(self):
@@ -90,7 +101,8 @@ class Fulltape(Side):
         # What is read is in the table a moment later, but in a file only when that is full.
         read = {"processor": "trades_stored_total", "archiver": "archive_records_read_total"}
         for role, process in zip(self.roles, self.processes, strict=True):
-            yield role, self.metrics(role).get(read[role], 0), process.cpu_seconds()
+            done = self.metrics(role).get(read[role], 0)
+            yield Part(role, done, done, process.cpu_seconds())
 
     def done(self):
         """Trades that are where they belong."""
@@ -167,7 +179,7 @@ class Spark(Side):
     def parts(self):
         # One process has all queries, so that only their mean can be set beside its processor time.
         self._listen()
-        yield self.name, sum(self.rows.values()) / self.queries, self.cpu_seconds()
+        yield Part(self.name, sum(self.rows.values()) / self.queries, self.done(), self.cpu_seconds())
 
 
 def fetch_connectors():

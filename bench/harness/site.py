@@ -26,7 +26,7 @@ class Site:
     def __init__(self):
         self.folder = Path(tempfile.mkdtemp(prefix="fulltape-bench."))
         self.environment = {"FULLTAPE_CLUSTER_DIR": str(self.folder / "cluster"), "FULLTAPE_BIN": str(self.binary())}
-        self.is_up = self.is_warm = False
+        self.is_up = self.is_warm = self.to_wipe = False
         # What is in topics that several benchmarks read, by name.
         self.filled = {}
         self.servers = []
@@ -39,11 +39,12 @@ class Site:
 
     def up(self):
         if not self.is_up:
-            self.is_up = True
+            self.to_wipe = True
             self.cluster("up")
             self.cluster("cqlsh", "-e", SPARK_TABLE)
             status = [line.split() for line in self.cluster("status").splitlines()]
             self.servers = [int(words[1]) for words in status[1:]]
+            self.is_up = True
 
     def warm_up(self, trades=1_000_000):
         """So much work for the servers that counts in nothing: freshly started they take ten times as long, at the cost
@@ -59,13 +60,16 @@ class Site:
     def servers_cpu_seconds(self):
         """What brokers, tables and file system have used of the processors so far."""
         self.up()
-        return sum(used(stat(server)) for server in self.servers)
+        try:
+            return sum(used(stat(server)) for server in self.servers)
+        except FileNotFoundError:
+            raise Failed("a server of scripts/cluster has ended") from None
 
     def close(self):
         # Whatever a failure has left running.
         for process in self.processes:
             process.stop()
-        if self.is_up:
+        if self.to_wipe:
             self.cluster("wipe")
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -170,7 +174,7 @@ hdfs.root = "/bench/{name}"
 
 
 def commit():
-    words = ["git", "-C", CHECKOUT, "rev-parse", "--short", "HEAD"]
+    words = ["git", "-C", CHECKOUT, "describe", "--always", "--dirty", "--exclude=*"]
     return run(words).strip()
 
 

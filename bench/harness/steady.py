@@ -12,14 +12,14 @@ from .sides import Fulltape, Spark
 
 # How often the observer asks each symbol for its next rows at a rate, in milliseconds: how much too late, at most, it sees
 # a row. At 5,000 a second, asking every 20 ms makes rows come later by more than it sees them earlier.
-RATES = {1_000: 20, 5_000: 50, 10_000: 50}
+ASK_EVERY_MS = {1_000: 20, 5_000: 50, 10_000: 50}
 SECONDS = 60
 # A job of Spark gets faster for as long: its first batches take ten times what its later ones do. What it has not done
 # by then, it may do before the measured minute begins.
 WARM_UP_SECONDS = 40
 CATCH_UP_SECONDS = 300
 SYMBOLS = 10
-# How old a file of the archiver gets, unless told otherwise.
+# How old a file gets, on both sides: the archiver's default.
 FILE_SECONDS = 60
 
 
@@ -30,7 +30,7 @@ def run(site, options):
         # Small requests are other work than a drain's: for their first minute brokers and tables take both processors.
         steady(site, "fulltape", 1_000, warm_up, seconds)
     results = []
-    for rate in (1_000,) if options.quick else RATES:
+    for rate in (1_000,) if options.quick else ASK_EVERY_MS:
         for nth in range(options.rounds):
             for name in ("fulltape", "spark"):
                 result = steady(site, name, rate, warm_up, seconds)
@@ -44,13 +44,15 @@ def steady(site, name, rate, warm_up, seconds):
     for one that is measured."""
     site.empty_tables()
     run_name = f"steady-{site.runs}"
-    config, topic = site.config(run_name), f"{run_name}-stream"
+    # The last file gets as old as the others: not because nothing comes any more.
+    file_seconds = min(FILE_SECONDS, seconds)
+    ages = [f"{name} = {file_seconds * 1_000}" for name in ("max_age_ms", "idle_ms")]
+    config, topic = site.config(run_name, archiver=ages), f"{run_name}-stream"
     before, measured = rate * warm_up, rate * seconds
     trades = before + measured
     # On HDFS its small batches would take longer: each of them writes two files.
     checkpoints = ("--checkpoints", f"file://{site.folder}/{run_name}-checkpoints")
-    # Files as long as ours, where there is time for that.
-    archive = ("--archive-every-seconds", min(FILE_SECONDS, seconds))
+    archive = ("--archive-every-seconds", file_seconds)
     side = Fulltape(site, config) if name == "fulltape" else Spark(site, "spark", topic, more=(*checkpoints, *archive))
 
     def produce(trades, behind):
@@ -61,7 +63,7 @@ def steady(site, name, rate, warm_up, seconds):
         side.start()
         until(lambda: is_ready(side), 120, f"{name} is ready")
         observe = ["observe", "--warm-up", before, "--trades", trades, "--symbols", SYMBOLS]
-        observe += ["--patience-seconds", CATCH_UP_SECONDS, "--interval-ms", RATES[rate]]
+        observe += ["--patience-seconds", CATCH_UP_SECONDS, "--interval-ms", ASK_EVERY_MS[rate]]
         observer = site.start("observe", [site.limits_binary(), *observe])
         produce(before, 0).result(2 * warm_up + 60)
         began = time.monotonic()
@@ -84,7 +86,7 @@ def steady(site, name, rate, warm_up, seconds):
         "seconds_until_archived": archived,
         "cpu_us_per_event": cpu / (rate * took) * 1e6,
         "cores": cpu / took,
-        "servers_cpu_us_per_event": servers / (rate * took) * 1e6,
+        "servers_cores": servers / took,
         "peak_rss_mib": side.peak_mib(),
         "seen_lost": table["missing"],
         "event_to_table_ms": table["event_to_table_ms"],
@@ -103,7 +105,7 @@ def is_ready(side):
 def has_read(side, trades):
     side.check()
     parts = list(side.parts())
-    return bool(parts) and all(read >= trades for _, read, _ in parts)
+    return bool(parts) and all(part.least >= trades for part in parts)
 
 
 def until_file(site, side, warm_up):
