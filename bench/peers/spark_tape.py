@@ -66,7 +66,7 @@ def session(options):
         "spark.cassandra.connection.host": "127.0.0.1",
         "spark.cassandra.output.consistency.level": "LOCAL_QUORUM",
         "spark.cassandra.output.concurrent.writes": "64",
-        "spark.cassandra.output.batch.size.rows": "50",
+        "spark.cassandra.output.batch.size.rows": "100",
         "spark.cassandra.output.batch.grouping.buffer.size": "2000",
     }
     for name, value in settings.items():
