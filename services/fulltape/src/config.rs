@@ -310,7 +310,7 @@ impl Config {
     }
 
     /// Numbers that must be within bounds for anything to happen, or to end.
-    fn bounded(&self) -> [(&'static str, u64, RangeInclusive<u64>); 27] {
+    fn bounded(&self) -> [(&'static str, u64, RangeInclusive<u64>); 28] {
         let (ingest, processor, archiver) = (&self.ingest, &self.processor, &self.archiver);
         let (kafka, cassandra, hdfs) = (&self.log.kafka, &self.tables.cassandra, &self.archive.hdfs);
         [
@@ -335,6 +335,7 @@ impl Config {
             ("archiver.retry_min_ms", archiver.retry_min_ms, 1..=A_DAY_MS),
             ("archiver.revoke_ms", archiver.revoke_ms, 0..=A_DAY_MS),
             ("log.kafka.fetch_wait_ms", kafka.fetch_wait_ms, 0..=10_000),
+            ("log.kafka.fetch_enough_bytes", kafka.fetch_enough_bytes.into(), 1..=1 << 20),
             ("log.kafka.request_timeout_ms", kafka.request_timeout_ms, 1..=A_DAY_MS),
             ("log.kafka.scan_timeout_ms", kafka.scan_timeout_ms, 1..=A_DAY_MS),
             ("tables.cassandra.write_timeout_ms", cassandra.write_timeout_ms, 1..=A_DAY_MS),

@@ -12,6 +12,7 @@ use audit::Verdict;
 use binance::{BinanceConfig, LiveFeed, Pace, ReplayFeed, RestHistory};
 use domain::{Symbol, lake};
 use ingest::{IngestPorts, LakeFeed, Summary};
+use kafka::KafkaConfig;
 use local::LocalArchive;
 use ports::{Feed, History, persist_for};
 use processor::ProcessorPorts;
@@ -34,6 +35,9 @@ const ARCHIVER: &str = "archiver";
 
 /// How long brokers gather records for the archiver: its files are seconds old anyway.
 const ARCHIVER_FETCH_WAIT_MS: u64 = 1_000;
+
+/// So much makes them answer it at once.
+const ARCHIVER_FETCH_ENOUGH_BYTES: u32 = 262_144;
 
 /// Why `--once` has not done what it was to do.
 pub const INTERRUPTED: &str = "interrupted before the end of the source was stored";
@@ -350,8 +354,9 @@ fn exchange(decided: Option<&Exchange>, config: &Config) -> anyhow::Result<Binan
 pub async fn processor_ports(config: &Config, wire: &Wire) -> anyhow::Result<ProcessorPorts> {
     wire.check_topics().await?;
     let (tables, query) = wire.tables().await?;
-    let wait = config.log.kafka.fetch_wait_ms;
-    let reader = wire.reader(processor::ROLE, &[&config.log.stream, &config.log.gaps], wait)?;
+    let KafkaConfig { fetch_wait_ms, fetch_enough_bytes, .. } = config.log.kafka;
+    let topics = [&config.log.stream, &config.log.gaps];
+    let reader = wire.reader(processor::ROLE, &topics, fetch_wait_ms, fetch_enough_bytes)?;
     Ok(ProcessorPorts { reader, writer: wire.writer()?, scan: wire.scan()?, tables, query, clock: clock() })
 }
 
@@ -362,7 +367,8 @@ pub async fn processor_ports(config: &Config, wire: &Wire) -> anyhow::Result<Pro
 pub async fn archiver_deps(config: &Config, wire: &Wire) -> anyhow::Result<ArchiverDeps> {
     wire.check_topics().await?;
     let wait = config.log.kafka.fetch_wait_ms.max(ARCHIVER_FETCH_WAIT_MS);
-    let reader = wire.reader(ARCHIVER, &[&config.log.stream], wait)?;
+    let enough = config.log.kafka.fetch_enough_bytes.max(ARCHIVER_FETCH_ENOUGH_BYTES);
+    let reader = wire.reader(ARCHIVER, &[&config.log.stream], wait, enough)?;
     Ok(ArchiverDeps { reader, archive: wire.archive()?, clock: clock(), epoch: epoch() })
 }
 

@@ -87,17 +87,23 @@ impl Wire {
         Ok(())
     }
 
-    /// A member of a group. Brokers gather records for so long, unless there are many.
+    /// A member of a group. Brokers gather records for so long, unless there are so many bytes.
     ///
     /// # Errors
     /// If the client cannot be made.
-    pub fn reader(&self, group: &str, topics: &[&Topic], fetch_wait_ms: u64) -> anyhow::Result<Box<dyn LogReader>> {
+    pub fn reader(
+        &self,
+        group: &str,
+        topics: &[&Topic],
+        fetch_wait_ms: u64,
+        fetch_enough_bytes: u32,
+    ) -> anyhow::Result<Box<dyn LogReader>> {
         let topics: Vec<Topic> = topics.iter().map(|topic| (*topic).clone()).collect();
         match &self.log {
             Some(log) => Ok(Box::new(log.reader(group, &topics)?)),
             None => {
                 let names: Vec<&str> = topics.iter().map(Topic::as_str).collect();
-                let kafka = KafkaConfig { fetch_wait_ms, ..self.config.log.kafka.clone() };
+                let kafka = KafkaConfig { fetch_wait_ms, fetch_enough_bytes, ..self.config.log.kafka.clone() };
                 Ok(Box::new(KafkaReader::new(kafka, group, &names)?))
             }
         }

@@ -31,9 +31,11 @@ pub struct KafkaConfig {
     /// How long a member may take to let go of its partitions. Below `max_poll_interval_ms`, or the
     /// group goes on without waiting for the answer.
     pub revocation_timeout_ms: u64,
-    /// How long a broker gathers records for a reader before it answers, unless there are many: how long a record may
-    /// wait there, and how many answers a second a quiet log costs.
+    /// How long a broker gathers records for a reader before it answers: how long a record may wait there, and how many
+    /// answers a second a quiet log costs.
     pub fetch_wait_ms: u64,
+    /// So much makes it answer at once, in bytes.
+    pub fetch_enough_bytes: u32,
     /// How much a reader fetches ahead, in KiB.
     pub prefetch_kib: u32,
     /// How much a reader holds for the service beyond that, in bytes.
@@ -61,7 +63,8 @@ impl Default for KafkaConfig {
             session_timeout_ms: 6_000,
             max_poll_interval_ms: 25_000,
             revocation_timeout_ms: 20_000,
-            fetch_wait_ms: 60,
+            fetch_wait_ms: 75,
+            fetch_enough_bytes: 8_192,
             prefetch_kib: 4_096,
             reader_buffer_bytes: 8 << 20,
             check_crcs: true,

@@ -38,8 +38,6 @@ const SHORT_POLL: Duration = Duration::from_millis(50);
 /// How long after its first record a poll waits for more: the client hands over an answer of a broker partition by
 /// partition, and each hand-over to the service wakes it.
 const GATHER: Duration = Duration::from_millis(2);
-/// So much makes a broker answer at once.
-const FETCH_ENOUGH_BYTES: &str = "65536";
 /// A member learns of a rebalance by its next heartbeat.
 const HEARTBEAT_MS: &str = "1000";
 /// How long a full inbox stops polling. Pausing throws away what was fetched ahead, so it is only
@@ -133,7 +131,7 @@ impl Worker {
         let mut settings = consumer_settings(&config, group);
         member(&mut settings, &config)
             .set("partition.assignment.strategy", "range")
-            .set("fetch.min.bytes", FETCH_ENOUGH_BYTES)
+            .set("fetch.min.bytes", config.fetch_enough_bytes.to_string())
             .set("fetch.wait.max.ms", config.fetch_wait_ms.to_string());
         let consumer: BaseConsumer<Group> =
             BaseConsumer::from_config_and_context(&settings, Group::default()).map_err(|error| creation(&error))?;
