@@ -2,8 +2,8 @@
 
 from .drain import rounds
 
-# The archiver waits for more before it ends its files, up to three seconds, which the bare loop does not, for it knows how
-# many there are: of two million trades that would be half of the time.
+# The archiver waits for more before it ends its files, up to three seconds, which the bare loop does not, for it knows
+# how many there are: of two million trades that would be half of the time.
 TRADES = 10_000_000
 
 

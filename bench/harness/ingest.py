@@ -39,9 +39,9 @@ def run(site, options):
 
 
 def highest(site, side, symbols, steady, seconds):
-    """The highest of some rates that a side keeps up with: nothing lost or doubled, not cut off, so never more than a second behind,
-    acknowledged within a second. The figure is what it did, which at the highest may be what the exchange beside it on the
-    same processors could send."""
+    """The highest of some rates that a side keeps up with: nothing lost or doubled, not cut off, so never more than a
+    second behind, acknowledged within a second. The figure is what it did, which at the highest may be what the
+    exchange beside it on the same processors could send."""
     if not steady["sustained"]:
         slower = (measured(site, side, symbols, rate, seconds) for rate in LOWER)
         return next((result for result in slower if result["sustained"]), {"per_second": 0})

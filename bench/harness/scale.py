@@ -69,6 +69,7 @@ def long_run(site, options, trades):
             time.sleep(0.25)
     finally:
         side.stop()
-    results.append({"what": f"all of {trades}", "side": "fulltape", "round": 0} | checked(site, issued, True, side.folder))
+    whole = checked(site, issued, True, side.folder)
+    results.append({"what": f"all of {trades}", "side": "fulltape", "round": 0} | whole)
     options.tell(results[-1])
     return results

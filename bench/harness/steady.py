@@ -10,8 +10,8 @@ from .drain import checked
 from .process import until
 from .sides import Fulltape, Spark
 
-# How often the observer asks each symbol for its next rows at a rate, in milliseconds: how much too late, at most, it sees
-# a row. At 5,000 a second, asking every 20 ms makes rows come later by more than it sees them earlier.
+# How often the observer asks each symbol for its next rows at a rate, in milliseconds: how much too late, at most, it
+# sees a row. At 5,000 a second, asking every 20 ms makes rows come later by more than it sees them earlier.
 ASK_EVERY_MS = {1_000: 20, 5_000: 50, 10_000: 50}
 SECONDS = 60
 # A job of Spark gets faster for as long: its first batches take ten times what its later ones do. What it has not done

@@ -14,7 +14,7 @@ pub const SCALE: u32 = 8;
 
 const UNIT: u64 = 10_u64.pow(SCALE);
 
-/// The same in the lake.
+/// Digits behind the point in the lake.
 const LAKE_SCALE: u32 = 18;
 
 /// A market that issues trades of several symbols in turn, ids without a gap.
