@@ -3,6 +3,7 @@
 
 def run(site, options):
     trades = options.trades or (200_000 if options.quick else 2_000_000)
+    site.warm_up(trades // 2)
     results = []
     for nth in range(options.rounds):
         config, _ = site.fill(f"alone-{nth}", trades, symbols=10)

@@ -1,5 +1,6 @@
 """A log full of trades, drained to tables and archive: how fast, and for how much of the processors."""
 
+import functools
 import time
 from decimal import Decimal, localcontext
 
@@ -8,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from .process import Failed
-from .sides import Fulltape, Part, Spark
+from .sides import Fulltape, Part, Spark, rotated
 
 TRADES = 2_000_000
 
@@ -121,26 +122,28 @@ def rounds(site, options, what, trades, table=None, archive=False):
     topic, issued = site.fill_once(trades)
     results = []
 
-    def note(side, nth, result):
-        results.append({"what": what, "side": side, "round": nth} | result)
-        options.tell(results[-1])
+    def of_side(make):
+        side = make()
+        result = drained(site, side, trades)
+        by_second = getattr(side, "table", table) == "trades_by_second"
+        result |= checked(site, issued, table and not by_second, archive and side.folder)
+        return result | ({"table_lost": trades - tutorial_rows(site)} if by_second else {})
 
+    def of_bare_loop():
+        loop, folder = ("tables", None) if table else ("archive", "/bench/limits")
+        result = site.limits(loop, "--topic", topic, "--trades", trades)
+        return result | checked(site, issued, table, folder)
+
+    made = sides(site, topic, trades, table, archive, options)
+    turns = [(name, functools.partial(of_side, make)) for name, make in made.items()]
+    # What stands below only one of the roles.
+    if not (table and archive):
+        turns.append(("bare loop", of_bare_loop))
     for nth in range(options.rounds):
-        for name, make in sides(site, topic, trades, table, archive, options).items():
+        for name, turn in rotated(turns, nth):
             site.empty_tables()
-            side = make()
-            result = drained(site, side, trades)
-            by_second = getattr(side, "table", table) == "trades_by_second"
-            result |= checked(site, issued, table and not by_second, archive and side.folder)
-            if by_second:
-                result["table_lost"] = trades - tutorial_rows(site)
-            note(name, nth, result)
-        # What stands below only one of the roles.
-        if not (table and archive):
-            site.empty_tables()
-            loop, folder = ("tables", None) if table else ("archive", "/bench/limits")
-            result = site.limits(loop, "--topic", topic, "--trades", trades)
-            note("bare loop", nth, result | checked(site, issued, table, folder))
+            results.append({"what": what, "side": name, "round": nth} | turn())
+            options.tell(results[-1])
     return results
 
 

@@ -5,6 +5,7 @@ import shutil
 from .audit import audits
 from .process import run as run_command
 from .process import timed
+from .sides import rotated
 from .site import BINARIES
 
 
@@ -31,7 +32,7 @@ def run(site, options):
                 *files,
             ],
         }
-        for name, command in sides.items():
+        for name, command in rotated(list(sides.items()), nth):
             results.append({"what": "replay", "side": name, "round": nth} | timed(site, name, command, trades))
             options.tell(results[-1])
         for what, result in audits(site, ["--data", data], trades):

@@ -5,7 +5,7 @@ import time
 from .ingest import SYMBOLS, Exchange
 from .process import run as run_command
 from .process import until
-from .sides import Fulltape, Spark
+from .sides import Fulltape, Spark, rotated
 
 IDLE_SECONDS = 30
 FIRST = 10
@@ -14,7 +14,7 @@ FIRST = 10
 def run(site, options):
     results = [{"what": "binary", "side": "fulltape", "round": 0, "mib": shipped_bytes(site) / 2**20}]
     for nth in range(options.rounds):
-        for name in ("fulltape", "spark"):
+        for name in rotated(("fulltape", "spark"), nth):
             results.append({"what": "first row", "side": name, "round": nth} | first_row(site, name))
             options.tell(results[-1])
         for role in ("processor", "archiver", "ingest"):

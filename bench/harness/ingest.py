@@ -5,7 +5,7 @@ import sys
 import time
 
 from .process import Failed, until
-from .sides import Fulltape, free_port
+from .sides import Fulltape, free_port, rotated
 from .site import BROKERS, CHECKOUT
 
 SYMBOLS = 10
@@ -29,7 +29,7 @@ def run(site, options):
 
     for nth in range(options.rounds):
         for symbols, sides in ((SYMBOLS, SIDES), (ALL_OF_SPOT, SIDES[:2])):
-            for side in sides:
+            for side in rotated(sides, nth):
                 steady = measured(site, side, symbols, STEADY, seconds)
                 note(f"{STEADY} messages/s, {symbols} symbols", side, nth, steady)
                 if not options.quick:

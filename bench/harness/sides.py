@@ -12,6 +12,12 @@ from .site import BROKERS, CACHE, CHECKOUT, HDFS
 CONNECTORS = CACHE / "bench" / "connectors"
 
 
+def rotated(sides, nth):
+    """Who begins is another in each round: what comes first finds servers in another state than what comes last."""
+    first = nth % len(sides)
+    return sides[first:] + sides[:first]
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from .drain import checked
 from .process import until
-from .sides import Fulltape, Spark
+from .sides import Fulltape, Spark, rotated
 
 # How often the observer asks each symbol for its next rows at a rate, in milliseconds: how much too late, at most, it
 # sees a row. At 5,000 a second, asking every 20 ms makes rows come later by more than it sees them earlier.
@@ -32,7 +32,7 @@ def run(site, options):
     results = []
     for rate in (1_000,) if options.quick else ASK_EVERY_MS:
         for nth in range(options.rounds):
-            for name in ("fulltape", "spark"):
+            for name in rotated(("fulltape", "spark"), nth):
                 result = steady(site, name, rate, warm_up, seconds)
                 results.append({"what": f"{rate} trades/s", "side": name, "round": nth} | result)
                 options.tell(results[-1])
