@@ -90,4 +90,6 @@ def ratio(ours, theirs, is_rate, side):
         return f"{times:.0%} of it"
     factor = max(times, 1 / times)
     shown = f"{factor:.0f}" if factor >= 100 else f"{factor:.2g}"
+    if shown == "1":
+        return "the same"
     return f"{shown} times {'more' if is_rate == (times >= 1) else 'less'}"
