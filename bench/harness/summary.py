@@ -42,7 +42,7 @@ ROWS = [
     ("exchange to log, highest rate", "ingest", HIGHEST, "per_second", "/s", PYTHON),
     (f"{A_MESSAGE} there", "ingest", HIGHEST, "cpu_us_per_event", "µs", PYTHON),
     (f"{A_MESSAGE} at 5,000 a second", "ingest", TRICKLE, "cpu_us_per_event", "µs", PYTHON),
-    (f"{A_MESSAGE} there", "ingest", HIGHEST, "cpu_us_per_event", "µs", TUNED),
+    (f"{A_MESSAGE} at the highest rate", "ingest", HIGHEST, "cpu_us_per_event", "µs", TUNED),
     (f"{A_MESSAGE} at 5,000 a second", "ingest", TRICKLE, "cpu_us_per_event", "µs", TUNED),
     (f"{A_MESSAGE} at the highest rate", "ingest", HIGHEST, "cpu_us_per_event", "µs", LIMIT),
     (f"{A_MESSAGE} at 5,000 a second", "ingest", TRICKLE, "cpu_us_per_event", "µs", LIMIT),

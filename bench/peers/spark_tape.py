@@ -46,7 +46,7 @@ def options():
     parser.add_argument("--checkpoints", help="a folder's URL; inside --folder unless told")
     parser.add_argument("--table", help="of the keyspace crypto_ks")
     parser.add_argument("--archive", action="store_true")
-    parser.add_argument("--archive-every-seconds", type=int, default=0, help="0: as soon as it can")
+    parser.add_argument("--archive-every-seconds", type=int, default=0, help="all there is; 0: as soon as it can")
     parser.add_argument("--at-once", type=int, default=200_000, help="records of a batch at most")
     chosen = parser.parse_args()
     chosen.checkpoints = chosen.checkpoints or f"{chosen.folder}/checkpoints"
@@ -63,6 +63,8 @@ def session(options):
         "spark.sql.session.timeZone": "UTC",
         "spark.hadoop.fs.defaultFS": options.hdfs,
         "spark.hadoop.dfs.replication": "2",
+        # A large batch of one query does not hold up the other.
+        "spark.scheduler.mode": "FAIR",
         "spark.cassandra.connection.host": "127.0.0.1",
         "spark.cassandra.output.consistency.level": "LOCAL_QUORUM",
         "spark.cassandra.output.concurrent.writes": "64",
@@ -76,15 +78,14 @@ def session(options):
     return spark
 
 
-def trades(spark, options):
+def trades(spark, options, at_once):
     log = (
         spark.readStream.format("kafka")
         .option("kafka.bootstrap.servers", options.brokers)
         .option("subscribe", options.topic)
         .option("startingOffsets", "earliest")
-        .option("maxOffsetsPerTrigger", options.at_once)
-        .load()
     )
+    log = (log.option("maxOffsetsPerTrigger", at_once) if at_once else log).load()
     event = f.from_json(f.col("value").cast("string"), EVENT).alias("event")
     time = f.timestamp_millis(f.col("event.T"))
     return log.select(event, "partition", "offset", "timestamp").select(
@@ -139,10 +140,15 @@ def main():
     chosen = options()
     spark = session(chosen)
     spark.streams.addListener(Progress())
-    rows = trades(spark, chosen)
-    queries = [to_table(rows, chosen)] if chosen.table else []
-    queries += [to_archive(rows, chosen)] if chosen.archive else []
-    for query in queries:
+    queries = {}
+    if chosen.table:
+        queries["table"] = to_table(trades(spark, chosen, chosen.at_once), chosen)
+    if chosen.archive:
+        # With a bound, what comes in a minute might take more than one.
+        at_once = None if chosen.archive_every_seconds else chosen.at_once
+        queries["archive"] = to_archive(trades(spark, chosen, at_once), chosen)
+    for name, query in queries.items():
+        spark.sparkContext.setLocalProperty("spark.scheduler.pool", name)
         query.start()
     print(json.dumps({"started": len(queries)}), flush=True)
     spark.streams.awaitAnyTermination()
