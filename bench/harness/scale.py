@@ -8,6 +8,10 @@ from .sides import Fulltape
 
 SYMBOLS = (1, 10, 100, 1_000)
 PARTITIONS = (2, 6, 64)
+# Of a million trades, a good part of what partitions cost is what each of them costs once. Of more, only these two: the
+# tables take a minute for each.
+PARTITIONS_OF_MORE = (2, 64)
+MORE = 5
 PATIENCE = 3_600
 
 # A file ends when nothing has come for as long: longer than the turns that 64 partitions take, so that each has one.
@@ -16,20 +20,23 @@ ENDS_SOON = {"archiver": ["idle_ms = 5000"]}
 
 def run(site, options):
     trades = options.trades or (100_000 if options.quick else 1_000_000)
-    shapes = [("symbols", symbols, 6) for symbols in SYMBOLS] + [("partitions", 64, count) for count in PARTITIONS]
+    shapes = [(f"{symbols} symbols", trades, symbols, 6) for symbols in SYMBOLS]
+    shapes += [(f"{count} partitions, 64 symbols", trades, 64, count) for count in PARTITIONS]
     if options.quick:
         shapes = [shapes[0], shapes[-1]]
+    else:
+        more = MORE * trades
+        shapes += [(f"{count} partitions, 64 symbols, {more} trades", more, 64, count) for count in PARTITIONS_OF_MORE]
     site.warm_up(trades)
     results = []
     for nth in range(options.rounds):
-        for what, symbols, partitions in shapes:
+        for what, trades_of_it, symbols, partitions in shapes:
             site.empty_tables()
             name = f"scale-{site.runs}"
-            config, issued = site.fill(name, trades, symbols, partitions, **ENDS_SOON)
+            config, issued = site.fill(name, trades_of_it, symbols, partitions, **ENDS_SOON)
             side = Fulltape(site, config)
-            result = drained(site, side, trades) | checked(site, issued, True, side.folder)
-            label = f"{symbols} symbols" if what == "symbols" else f"{partitions} partitions, {symbols} symbols"
-            results.append({"what": label, "side": "fulltape", "round": nth} | result)
+            result = drained(site, side, trades_of_it) | checked(site, issued, True, side.folder)
+            results.append({"what": what, "side": "fulltape", "round": nth} | result)
             options.tell(results[-1])
     if not options.quick:
         results += long_run(site, options, 10 * trades)

@@ -63,7 +63,7 @@ impl Default for KafkaConfig {
             session_timeout_ms: 6_000,
             max_poll_interval_ms: 25_000,
             revocation_timeout_ms: 20_000,
-            fetch_wait_ms: 75,
+            fetch_wait_ms: 50,
             fetch_enough_bytes: 8_192,
             prefetch_kib: 4_096,
             reader_buffer_bytes: 8 << 20,
