@@ -11,7 +11,7 @@ from .process import until
 from .sides import Fulltape, Spark, rotated
 
 # How often the observer asks each symbol for its next rows at a rate, in milliseconds: how much too late, at most, it
-# sees a row. At the highest rate it is the servers' work that counts.
+# sees a row. Asking costs the servers, which have most to do at the highest rate.
 ASK_EVERY_MS = {1_000: 20, 5_000: 20, 10_000: 30}
 SECONDS = 60
 # A job of Spark gets faster for as long: its first batches take ten times what its later ones do. What it has not done
