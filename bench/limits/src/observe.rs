@@ -41,7 +41,7 @@ pub struct Observe {
     #[arg(long)]
     warm_up: u64,
     /// How long each symbol's reader waits before it asks again. Asking costs the servers much: every 20 ms, and rows at
-    /// ten thousand a second come twice as late.
+    /// ten thousand a second came twice as late, while their commit log went through the page cache.
     #[arg(long, default_value_t = 50)]
     interval_ms: u64,
     /// How long to wait for the next row before the rest counts as lost.
