@@ -34,7 +34,8 @@ pub struct KafkaConfig {
     /// How long a broker gathers records for a reader before it answers: how long a record may wait there, and how many
     /// answers a second a quiet log costs.
     pub fetch_wait_ms: u64,
-    /// So much makes it answer at once, in bytes.
+    /// So much makes it answer at once, in bytes. Ingest appends to all brokers at the same moment: an answer that ends with
+    /// that comes when the records do, one that ends by the clock lets them wait.
     pub fetch_enough_bytes: u32,
     /// How much a reader fetches ahead, in KiB.
     pub prefetch_kib: u32,
@@ -63,8 +64,8 @@ impl Default for KafkaConfig {
             session_timeout_ms: 6_000,
             max_poll_interval_ms: 25_000,
             revocation_timeout_ms: 20_000,
-            fetch_wait_ms: 50,
-            fetch_enough_bytes: 8_192,
+            fetch_wait_ms: 75,
+            fetch_enough_bytes: 3_072,
             prefetch_kib: 4_096,
             reader_buffer_bytes: 8 << 20,
             check_crcs: true,
