@@ -6,31 +6,22 @@ from .report import medians, number
 
 BEGIN, END = "<!-- scripts/bench --plot -->", "<!-- end -->"
 
-# What is compared; results of which benchmark, of what, which figure and its unit; the other side and how it is called.
-SPARK = ("spark", "Spark")
-PYTHON = ("sensible", "Python client")
-TUNED = ("tuned", "tuned Python client")
-LIMIT = ("bare loop", "bare loop")
+# What is compared; results of which benchmark, of what, which figure and its unit; the other side, how it is called,
+# and what it did if that is something else.
+SPARK = ("spark", "Spark", None)
+PYTHON = ("sensible", "Python client", None)
+TUNED = ("tuned", "tuned Python client", None)
+LIMIT = ("bare loop", "bare loop", None)
+ONE_SYMBOL = ("fulltape", "1 symbol", "1 symbols")
+TWO_PARTITIONS = ("fulltape", "2 partitions", "2 partitions, 64 symbols")
+TWO_PARTITIONS_OF_MORE = ("fulltape", "2 partitions", "2 partitions, 64 symbols, 5000000 trades")
+A_TRADE = "log to tables and archive, processor time a trade"
 STEADY = "processor and archiver at 1,000 trades a second"
 A_MESSAGE = "exchange to log, processor time a message"
 TRICKLE, HIGHEST = "5000 messages/s, 10 symbols", "highest rate, 10 symbols"
 ROWS = [
-    (
-        "log to tables and archive, processor time a trade",
-        "drain",
-        "tables and archive",
-        "cpu_us_per_event",
-        "µs",
-        SPARK,
-    ),
-    (
-        "log to tables and archive, processor time a trade, with the start",
-        "drain",
-        "tables and archive",
-        "cpu_us_per_event_with_start",
-        "µs",
-        SPARK,
-    ),
+    (A_TRADE, "drain", "tables and archive", "cpu_us_per_event", "µs", SPARK),
+    (f"{A_TRADE}, with the start", "drain", "tables and archive", "cpu_us_per_event_with_start", "µs", SPARK),
     ("log to tables and archive, rate", "drain", "tables and archive", "per_second", "/s", SPARK),
     (f"{STEADY}, processor time a trade", "steady", "1000 trades/s", "cpu_us_per_event", "µs", SPARK),
     (f"{STEADY}, memory", "steady", "1000 trades/s", "peak_rss_mib", "MiB", SPARK),
@@ -49,6 +40,23 @@ ROWS = [
     ("log to tables, rate", "tables", "tables", "per_second", "/s", LIMIT),
     ("log to archive, rate", "archive", "archive", "per_second", "/s", LIMIT),
     ("replay in one process, rate", "embedded", "replay", "per_second", "/s", LIMIT),
+    (f"{A_TRADE}, a million of 1,000 symbols", "scale", "1000 symbols", "cpu_us_per_event", "µs", ONE_SYMBOL),
+    (
+        f"{A_TRADE}, a million in 64 partitions",
+        "scale",
+        "64 partitions, 64 symbols",
+        "cpu_us_per_event",
+        "µs",
+        TWO_PARTITIONS,
+    ),
+    (
+        f"{A_TRADE}, five million in 64 partitions",
+        "scale",
+        "64 partitions, 64 symbols, 5000000 trades",
+        "cpu_us_per_event",
+        "µs",
+        TWO_PARTITIONS_OF_MORE,
+    ),
 ]
 
 
@@ -57,8 +65,9 @@ def summary(folder):
     files = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
     found = {name: medians(content["results"]) for name, content in files.items()}
     lines = ["| | fulltape | beside it | ratio |", "|---|---|---|---|"]
-    for label, bench, what, figure, unit, (side, called) in ROWS:
-        sides = [found.get(bench, {}).get((what, name), {}).get(figure) for name in ("fulltape", side)]
+    for label, bench, what, figure, unit, (side, called, other) in ROWS:
+        pair = [(what, "fulltape"), (other or what, side)]
+        sides = [found.get(bench, {}).get(of, {}).get(figure) for of in pair]
         if None in sides:
             continue
         (ours, *_), (theirs, *_) = sides
@@ -89,7 +98,7 @@ def ratio(ours, theirs, is_rate, side):
     if side == "bare loop" and is_rate:
         return f"{times:.0%} of it"
     factor = max(times, 1 / times)
-    shown = f"{factor:.0f}" if factor >= 100 else f"{factor:.2g}"
-    if shown == "1":
+    shown = f"{factor:.{0 if factor >= 20 else 1 if factor >= 2 else 2}f}"
+    if shown == "1.00":
         return "the same"
     return f"{shown} times {'more' if is_rate == (times >= 1) else 'less'}"
