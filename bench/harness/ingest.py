@@ -13,7 +13,7 @@ ALL_OF_SPOT = 1_600
 SECONDS = 10
 STEADY = 5_000
 LOWER = (2_500, 1_000, 500)
-HIGHER = (10_000, 20_000, 30_000, 40_000, 60_000, 80_000, 100_000, 130_000, 160_000, 200_000, 250_000)
+HIGHER = (10_000, 20_000, 30_000, 40_000, 60_000, 80_000, 100_000, 130_000)
 SIDES = ("fulltape", "bare loop", "tuned", "sensible", "tutorial")
 if importlib.util.find_spec("cryptofeed"):
     SIDES += ("cryptofeed",)
